@@ -1,0 +1,111 @@
+"""Samples: what the rest of the house trains on, predicts and evaluates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tutelage.errors import DataError
+
+IntArray = npt.NDArray[np.int64]
+ImageSource = Path | bytes | npt.NDArray[np.uint8]
+"""An image before decoding: a file, an encoded file's bytes, or pixels as uint8 [H, W] or [H, W, 3 or 4]."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Ids, inputs, and targets if there are any. Immutable, and cheap to subset.
+
+    Attributes:
+        ids: One stable, unique name a sample: a path relative to the data's root, or the key it came with.
+        images: Image sources, or ``None`` for text alone.
+        texts: Texts, or ``None`` for images alone.
+        targets: The task's targets, one row a sample (classification: class numbers, int64 [N]), or ``None``.
+        classes: Class names in the order of the class numbers; empty without targets.
+        origin: Where the samples come from, in words a user knows.
+    """
+
+    ids: tuple[str, ...]
+    images: Sequence[ImageSource] | None = None
+    texts: Sequence[str] | None = None
+    targets: npt.NDArray[Any] | None = None
+    classes: tuple[str, ...] = ()
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "texts", "targets"):
+            value = cast("Sequence[object] | None", getattr(self, name))
+            if value is not None and len(value) != len(self.ids):
+                raise DataError(f"{self.origin or 'samples'}: {len(self.ids)} ids but {len(value)} {name}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, rows: IntArray) -> Samples:
+        """Return the samples in ``rows``, in that order."""
+
+        def pick(values: Sequence[Any] | None) -> list[Any] | None:
+            return None if values is None else [values[row] for row in rows]
+
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            images=pick(self.images),
+            texts=pick(self.texts),
+            targets=None if self.targets is None else self.targets[rows],
+        )
+
+    def without_targets(self) -> Samples:
+        """Return the same samples unlabeled."""
+        return replace(self, targets=None, classes=())
+
+    def labels(self) -> npt.NDArray[Any]:
+        """Return the targets.
+
+        Raises:
+            DataError: There are none.
+        """
+        if self.targets is None:
+            raise DataError(f"{self.origin or 'these samples'} have no labels; give labeled data here")
+        return self.targets
+
+    @cached_property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """A 64-bit key for each id, [N]; views are drawn from it."""
+        digests = [
+            hashlib.blake2b(i.encode("utf-8", "surrogateescape"), digest_size=8).digest() for i in self.ids
+        ]
+        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, targets, class names and what identifies each input's content.
+
+        Files count by size and modification time, so that a million images need not be read; bytes, pixels and
+        texts count by content.
+        """
+        digest = hashlib.sha256(repr((len(self), self.classes)).encode())
+        digest.update(self.keys.tobytes())
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets).tobytes())
+        for image in self.images or ():
+            if isinstance(image, Path):
+                try:
+                    status = image.stat()
+                except OSError as error:
+                    raise DataError(f"{image}: cannot be read ({error.strerror}); was it moved?") from error
+                digest.update(f"{status.st_size},{status.st_mtime_ns}".encode())
+            elif isinstance(image, bytes):
+                digest.update(image)
+            else:
+                digest.update(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+        for text in self.texts or ():
+            digest.update(hashlib.sha256(text.encode()).digest())
+        return digest.hexdigest()

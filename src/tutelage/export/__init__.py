@@ -1,0 +1,1 @@
+"""A trained model as files that others can use: ONNX, weights, model.json, model card."""

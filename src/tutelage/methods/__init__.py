@@ -1,0 +1,1 @@
+"""Each named method as a short sequence of phases."""

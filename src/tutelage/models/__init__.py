@@ -1,0 +1,1 @@
+"""Encoders from their sources (timm, open_clip, transformers, bundled), heads, and the models they make."""

@@ -1,0 +1,153 @@
+"""From raw views to what a model's first layer wants. A preprocess belongs to a model and travels with it.
+
+A raw image view is float [B, 3, h, w] in 0..1, RGB; a raw text is a string; a pair is one of each. Student and
+teacher see the same raw view, and each normalizes it for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutelage.errors import ModelError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class ImagePreprocess:
+    """Resize (antialiased) to a square and normalize.
+
+    Attributes:
+        size: Side of the model's input, in pixels.
+        interpolation: How views of another size are resized.
+        mean: Per-channel mean, on the 0..1 scale.
+        std: Per-channel standard deviation, on the 0..1 scale.
+        crop: Share of an image's short side that evaluation keeps (its center square); 256/288 for "resize
+            288, center crop 256". Training views bring their own crops and do not read it.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
+
+    def __call__(self, views: Tensor) -> Tensor:
+        """Normalize raw views, float [B, 3, h, w] in 0..1, to [B, 3, size, size]."""
+        if views.shape[-2:] != (self.size, self.size):
+            views = F.interpolate(
+                views,
+                size=(self.size, self.size),
+                mode=self.interpolation,
+                antialias=True,
+                align_corners=False,
+            )
+            # Bicubic overshoots; an 8-bit image could not.
+            views = views.clamp(0.0, 1.0) if self.interpolation == "bicubic" else views
+        mean = torch.tensor(self.mean, dtype=views.dtype, device=views.device).view(3, 1, 1)
+        std = torch.tensor(self.std, dtype=views.dtype, device=views.device).view(3, 1, 1)
+        return (views - mean) / std
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """Fill a template, tokenize, pad and truncate.
+
+    Attributes:
+        tokenizer: Name or folder of a transformers tokenizer.
+        length: Longest sequence, in tokens.
+        template: Text with ``{text}`` where the input goes.
+        padding: Side on which short texts are padded.
+        truncation: Side on which long texts are cut.
+    """
+
+    tokenizer: str
+    length: int = 128
+    template: str = "{text}"
+    padding: Literal["left", "right"] = "right"
+    truncation: Literal["left", "right"] = "right"
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Tokenize texts to ``input_ids`` and ``attention_mask``, both int64 [B, L]."""
+        tokenizer = _tokenizer(self.tokenizer, self.padding, self.truncation)
+        filled = [self.template.replace("{text}", text) for text in texts]
+        encoded = tokenizer(
+            filled, max_length=self.length, truncation=True, padding="longest", return_tensors="pt"
+        )
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+
+@dataclass(frozen=True)
+class PairInputs:
+    """Raw image views, float [B, 3, h, w] in 0..1, and the text that belongs to each."""
+
+    image: Tensor
+    text: Sequence[str]
+
+
+@dataclass(frozen=True)
+class PairPreprocess:
+    """An image's and a text's preprocess side by side."""
+
+    image: ImagePreprocess
+    text: TextPreprocess = field(default_factory=lambda: TextPreprocess("bert-base-uncased"))
+
+    def __call__(self, pairs: PairInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalize the images and tokenize the texts."""
+        return self.image(pairs.image), self.text(pairs.text)
+
+
+Preprocess = ImagePreprocess | TextPreprocess | PairPreprocess
+RawInputs = Tensor | Sequence[str] | PairInputs
+
+_KINDS: dict[str, type[ImagePreprocess] | type[TextPreprocess]] = {
+    "image": ImagePreprocess,
+    "text": TextPreprocess,
+}
+
+
+def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
+    """Return a preprocess as plain data, for ``model.json``."""
+    if isinstance(preprocess, PairPreprocess):
+        parts = {"image": preprocess_to_dict(preprocess.image), "text": preprocess_to_dict(preprocess.text)}
+        return {"kind": "pair", **parts}
+    kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
+    return {"kind": kind, **asdict(preprocess)}
+
+
+def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
+    """Rebuild a preprocess from :func:`preprocess_to_dict`'s data.
+
+    Raises:
+        ModelError: The data is not a preprocess.
+    """
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+    try:
+        if data["kind"] == "pair":
+            image, text = preprocess_from_dict(values["image"]), preprocess_from_dict(values["text"])
+            if isinstance(image, ImagePreprocess) and isinstance(text, TextPreprocess):
+                return PairPreprocess(image, text)
+            raise TypeError("a pair is an image and a text")
+        return _KINDS[data["kind"]](**values)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"not a preprocess: {dict(data)!r} ({error}); was model.json edited?") from error
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(name: str, padding: str, truncation: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side=padding, truncation_side=truncation)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

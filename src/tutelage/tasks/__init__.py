@@ -1,0 +1,1 @@
+"""Tasks: head, supervised loss, metrics and target format of each kind of problem."""

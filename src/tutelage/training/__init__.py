@@ -1,0 +1,1 @@
+"""The one training loop: optimizer and schedule, EMA, checkpoints, the distributed seam."""
