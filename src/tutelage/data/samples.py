@@ -79,9 +79,7 @@ class Samples:
     @cached_property
     def keys(self) -> npt.NDArray[np.uint64]:
         """A 64-bit key for each id, [N]; views are drawn from it."""
-        digests = [
-            hashlib.blake2b(i.encode("utf-8", "surrogateescape"), digest_size=8).digest() for i in self.ids
-        ]
+        digests = [hashlib.blake2b(i.encode("utf-8", "surrogateescape"), digest_size=8).digest() for i in self.ids]
         return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
     @cached_property

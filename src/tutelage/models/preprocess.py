@@ -81,9 +81,7 @@ class TextPreprocess:
         """Tokenize texts to ``input_ids`` and ``attention_mask``, both int64 [B, L]."""
         tokenizer = _tokenizer(self.tokenizer, self.padding, self.truncation)
         filled = [self.template.replace("{text}", text) for text in texts]
-        encoded = tokenizer(
-            filled, max_length=self.length, truncation=True, padding="longest", return_tensors="pt"
-        )
+        encoded = tokenizer(filled, max_length=self.length, truncation=True, padding="longest", return_tensors="pt")
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
 
