@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -108,10 +109,7 @@ class PairPreprocess:
 Preprocess = ImagePreprocess | TextPreprocess | PairPreprocess
 RawInputs = Tensor | Sequence[str] | PairInputs
 
-_KINDS: dict[str, type[ImagePreprocess] | type[TextPreprocess]] = {
-    "image": ImagePreprocess,
-    "text": TextPreprocess,
-}
+_KINDS: dict[str, type[Preprocess]] = {"image": ImagePreprocess, "text": TextPreprocess, "pair": PairPreprocess}
 
 
 def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
@@ -129,15 +127,12 @@ def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
     Raises:
         ModelError: The data is not a preprocess.
     """
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+    values = {key: value for key, value in data.items() if key != "kind"}
     try:
         if data["kind"] == "pair":
-            image, text = preprocess_from_dict(values["image"]), preprocess_from_dict(values["text"])
-            if isinstance(image, ImagePreprocess) and isinstance(text, TextPreprocess):
-                return PairPreprocess(image, text)
-            raise TypeError("a pair is an image and a text")
-        return _KINDS[data["kind"]](**values)
-    except (KeyError, TypeError) as error:
+            values = {key: preprocess_from_dict(value) for key, value in values.items()}
+        return TypeAdapter(_KINDS[data["kind"]]).validate_python(values)
+    except (KeyError, TypeError, ValidationError) as error:
         raise ModelError(f"not a preprocess: {dict(data)!r} ({error}); was model.json edited?") from error
 
 
