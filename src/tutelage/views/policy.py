@@ -14,6 +14,7 @@ from tutelage.settings import Settings
 FloatArray = npt.NDArray[np.float32]
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
 
 
 class ViewPolicy(Settings):
@@ -33,7 +34,7 @@ class ViewPolicy(Settings):
     """
 
     crop: tuple[Unit, Unit] | None = None
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     center: Unit = 1.0
     flip: Unit = 0.0
     ops: int = Field(default=0, ge=0, le=8)
