@@ -29,7 +29,7 @@ PACK_SHARE = 1.5
 """Images are kept with a short side of this many view sides, so that small crops stay sharp."""
 
 
-def decode(source: ImageSource) -> Tensor:
+def decode(source: ImageSource | Image.Image) -> Tensor:
     """Decode one image to uint8 [3, H, W], RGB.
 
     EXIF rotation is applied, transparency composited on white, 16-bit gray scaled to 8, palettes and CMYK
@@ -47,6 +47,8 @@ def decode(source: ImageSource) -> Tensor:
             raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {source.shape}")
         return _to_tensor(Image.fromarray(source))
     try:
+        if isinstance(source, Image.Image):
+            return _to_tensor(ImageOps.exif_transpose(source))
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return _to_tensor(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

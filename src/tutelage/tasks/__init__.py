@@ -1,1 +1,8 @@
 """Tasks: head, supervised loss, metrics and target format of each kind of problem."""
+
+from tutelage.tasks.classification import Classification
+from tutelage.tasks.task import Task
+
+TASKS: dict[str, Task] = {"classification": Classification()}
+
+__all__ = ["TASKS", "Classification", "Task"]

@@ -1,0 +1,55 @@
+"""What a training step gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tutelage.models.preprocess import PairInputs, RawInputs
+
+DEFAULT_GROUP = "view"
+"""The view group of methods that have only one."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples as named groups of raw views.
+
+    Attributes:
+        inputs: Raw views of each group; with ``counts[g]`` = n views a sample, [n·B, ...], all first views before
+            all second ones.
+        counts: Views a sample in each group.
+        indices: Rows of the samples, int64 [B].
+        targets: The task's targets (classification: class numbers [B], or shares [B, C] of mixed views), if any.
+        valid: Which rows (or pixels, for dense tasks) count, bool; ``None`` for all.
+    """
+
+    inputs: Mapping[str, RawInputs]
+    counts: Mapping[str, int]
+    indices: Tensor
+    targets: Tensor | None = None
+    valid: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on ``device``; texts stay as they are."""
+
+        def move(value: RawInputs) -> RawInputs:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, PairInputs):
+                return PairInputs(value.image.to(device, non_blocking=True), value.text)
+            return value
+
+        return replace(
+            self,
+            inputs={name: move(value) for name, value in self.inputs.items()},
+            indices=self.indices.to(device),
+            targets=None if self.targets is None else self.targets.to(device),
+            valid=None if self.valid is None else self.valid.to(device),
+        )

@@ -1,0 +1,199 @@
+"""The loader: from samples to batches of views, in an order and with parameters that are pure functions of a seed."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.images import ImageBank
+from tutelage.data.samples import IntArray, Samples
+from tutelage.errors import DataError, RecipeError
+from tutelage.models.preprocess import PairInputs, RawInputs
+from tutelage.views import mix, mix_targets, pairing, render, sample_views
+from tutelage.views.policy import ViewPolicy
+
+AHEAD = 3
+"""Batches prepared while the model trains."""
+
+
+@dataclass(frozen=True)
+class ViewGroup:
+    """How one group of a batch is made.
+
+    Attributes:
+        policy: What the views are drawn from.
+        size: Side of the raw views, in pixels.
+        count: Views a sample.
+    """
+
+    policy: ViewPolicy
+    size: int
+    count: int = 1
+
+
+class Loader:
+    """Batches of views of some samples, epoch after epoch.
+
+    Order and views are pure functions of (seed, epoch), so a resumed run sees what an uninterrupted one would
+    have. When views are mixed, partners are put in the same batch: each is rendered once.
+
+    Args:
+        samples: What to load; images, texts, or both.
+        groups: View groups by name. Texts are given as they are in every group.
+        batch_size: Samples a step, over all processes; at most the number of samples.
+        seed: Seed of order and views.
+        bank: Decoded images to share with other loaders of the same samples.
+        rank: This process's number, and ``world`` the number of processes: each takes its part of every batch.
+
+    Raises:
+        DataError: There are no samples, or fewer than processes.
+        RecipeError: A group is mixed and has several views a sample.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        groups: Mapping[str, ViewGroup],
+        *,
+        batch_size: int,
+        seed: int,
+        bank: ImageBank | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if not len(samples):
+            raise DataError(f"{samples.origin or 'samples'}: nothing to train on")
+        self.samples = samples
+        self.groups = dict(groups)
+        self.mixes = any(_mixes(group.policy) for group in groups.values())
+        if self.mixes and (len(groups) > 1 or groups[DEFAULT_GROUP].count > 1):
+            raise RecipeError("mixup and CutMix need a single view of each sample; set both to 0 for several views")
+        unit = world * (2 if self.mixes else 1)
+        self.batch_size = max(min(batch_size, len(samples)) // unit, 1) * unit
+        if self.batch_size > len(samples) + 1:
+            raise DataError(f"{samples.origin}: {len(samples)} images cannot be shared by {world} processes")
+        self.steps_per_epoch = max(1, len(samples) // self.batch_size)
+        self._seed = seed
+        self._rank, self._world = rank, world
+        side = max((group.size for group in groups.values()), default=0)
+        self.bank = bank or (None if samples.images is None else ImageBank(samples.images, side))
+        self._targets = None if samples.targets is None else torch.from_numpy(np.ascontiguousarray(samples.targets))
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of steps ``start`` to ``stop``, through as many epochs as that takes."""
+        while start < stop:
+            epoch, first = divmod(start, self.steps_per_epoch)
+            for batch in itertools.islice(self.epoch(epoch, start=first), stop - start):
+                yield batch
+                start += 1
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, from step ``start`` on."""
+        partners = pairing(self.samples.keys, number, seed=self._seed) if self.mixes else None
+        order = epoch_order(len(self.samples), number, seed=self._seed, partners=partners)
+        for step in range(start, self.steps_per_epoch):
+            rows = np.resize(order, max(len(order), self.batch_size))[step * self.batch_size :][: self.batch_size]
+            part = self.batch_size // self._world
+            yield self._batch(rows[self._rank * part : (self._rank + 1) * part], number, partners)
+
+    def _batch(self, rows: IntArray, number: int, partners: IntArray | None) -> Batch:
+        inputs: dict[str, RawInputs] = {}
+        targets = None if self._targets is None else self._targets[torch.from_numpy(rows)]
+        for name, group in self.groups.items():
+            images: Tensor | None = None
+            if self.bank is not None:
+                images, targets = self._render(group, rows, number, partners, targets)
+            texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
+            if images is None:
+                inputs[name] = texts or []
+            else:
+                inputs[name] = images if texts is None else PairInputs(images, texts)
+        counts = {name: group.count for name, group in self.groups.items()}
+        return Batch(inputs, counts, torch.from_numpy(rows), targets)
+
+    def _render(
+        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        assert self.bank is not None
+        pictures = self.bank.get(rows.tolist())
+        aspects = np.array([picture.shape[2] / picture.shape[1] for picture in pictures])
+        mates = None if partners is None else partners[rows]
+        shots = []
+        for shot in range(group.count):
+            views = sample_views(
+                group.policy,
+                self.samples.keys[rows],
+                rows,
+                np.full(len(rows), number * group.count + shot),
+                seed=self._seed,
+                aspects=aspects,
+                partners=mates,
+            )
+            image = render(pictures, views, group.size)
+            if mates is not None:
+                where = {int(row): position for position, row in enumerate(rows)}
+                positions = np.array([where.get(int(mate), at) for at, mate in enumerate(views.partner)])
+                image = mix(image, views, positions)
+                if targets is not None:
+                    shares = F.one_hot(targets, len(self.samples.classes)).float()
+                    targets = mix_targets(shares, torch.from_numpy(views.weight), torch.from_numpy(positions))
+            shots.append(image)
+        return torch.cat(shots), targets
+
+
+def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:
+    """Return the order of ``count`` rows in an epoch; with ``partners`` (an involution), pairs stay together."""
+    shuffled = np.random.default_rng([seed, epoch]).permutation(count)
+    if partners is None:
+        return shuffled
+    firsts = shuffled[shuffled < partners[shuffled]]
+    alone = shuffled[shuffled == partners[shuffled]]
+    return np.concatenate([np.stack([firsts, partners[firsts]], axis=1).ravel(), alone])
+
+
+def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
+    """Prepare batches in a thread of their own while the caller works on the last one."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
+    stopped = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="loader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _mixes(policy: ViewPolicy) -> bool:
+    return policy.mix > 0 and (policy.mixup > 0 or policy.cutmix > 0)

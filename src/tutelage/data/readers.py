@@ -1,0 +1,167 @@
+"""Readers: from the name of some data, as a user writes it, to Samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tutelage.data.images import IMAGE_SUFFIXES, list_images
+from tutelage.data.samples import Samples
+from tutelage.errors import DataError, UnknownNameError
+
+Part = Literal["train", "test"]
+
+DIGITS_TEST = 597
+"""How many of scikit-learn's 1,797 digits are the test part; drawn once, the same for every seed."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One way to read data.
+
+    Attributes:
+        summary: What it reads, in one line.
+        read: From what follows the name (``torchvision:NAME`` → ``NAME``), the part wanted of built-in sets, and
+            whether labels are wanted, to samples.
+        check: Raises if the data are visibly not there; cheap.
+    """
+
+    summary: str
+    read: Callable[[str, Part, bool], Samples]
+    check: Callable[[str], None]
+
+
+def read_samples(where: str, *, part: Part = "train", labeled: bool) -> Samples:
+    """Read the data named by ``where``.
+
+    Args:
+        where: A folder, ``digits``, or ``torchvision:NAME``.
+        part: Which part of a built-in set; folders have only what they hold.
+        labeled: Whether class labels are wanted: of folders, the first level of subfolders names the class.
+
+    Raises:
+        DataError: The data are missing, empty, or have no labels where labels are wanted.
+        UnknownNameError: No reader has that name.
+    """
+    reader, rest = _find(where)
+    samples = reader.read(rest, part, labeled)
+    if not len(samples):
+        raise DataError(f"{where}: no images found; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return samples
+
+
+def check_data(where: str) -> None:
+    """Raise, cheaply, if the data named by ``where`` are visibly not there."""
+    reader, rest = _find(where)
+    reader.check(rest)
+
+
+def _find(where: str) -> tuple[Reader, str]:
+    name, colon, rest = where.partition(":")
+    if where == "digits":
+        return READERS["digits"], ""
+    if colon and len(name) > 1 and not Path(where).exists():  # one letter would be a drive
+        if name not in READERS:
+            raise UnknownNameError("kind of data", name, READERS, f"in {where!r}")
+        return READERS[name], rest
+    return READERS["folder"], where
+
+
+def _check_folder(where: str) -> None:
+    folder = Path(where).expanduser()
+    if not folder.exists():
+        siblings = [str(path) for path in folder.parent.glob("*")] if folder.parent.is_dir() else []
+        if where in READERS or not siblings:
+            raise DataError(f"{where}: no such folder")
+        raise UnknownNameError("folder", str(folder), siblings)
+    if not folder.is_dir():
+        raise DataError(f"{where}: is a file; a folder of images is expected here")
+
+
+def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
+    _check_folder(where)
+    folder = Path(where).expanduser()
+    if not labeled:
+        paths = list_images(folder)
+        return Samples(_relative_ids(paths, folder), images=paths, origin=where)
+    classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    by_class = {name: list_images(folder / name) for name in classes}
+    if not classes:
+        raise DataError(f"{where}: has no subfolders; labeled images are expected in a folder per class")
+    empty = [name for name, paths in by_class.items() if not paths]
+    if empty:
+        raise DataError(f"{where}: no images in class folder {', '.join(empty)}; add some, or remove the folder")
+    paths = [path for name in classes for path in by_class[name]]
+    targets = np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes])
+    return Samples(_relative_ids(paths, folder), paths, None, targets.astype(np.int64), tuple(classes), where)
+
+
+def _relative_ids(paths: list[Path], folder: Path) -> tuple[str, ...]:
+    return tuple(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _read_digits(rest: str, part: Part, labeled: bool) -> Samples:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    targets = bunch.target.astype(np.int64)
+    train, test = train_test_split(np.arange(len(targets)), test_size=DIGITS_TEST, random_state=0, stratify=targets)
+    rows = np.sort(train if part == "train" else test)
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    samples = Samples(
+        tuple(f"digits/{row:04d}" for row in range(len(targets))),
+        list(pixels),
+        None,
+        targets,
+        tuple(map(str, range(10))),
+        f"digits ({part})",
+    ).subset(rows)
+    return samples if labeled else samples.without_targets()
+
+
+def _torchvision_set(rest: str) -> Callable[..., Any]:
+    from torchvision import datasets
+
+    known = [name for name in datasets.__all__ if "train" in getattr(datasets, name).__init__.__annotations__]
+    if rest not in known:
+        raise UnknownNameError("torchvision data set", rest, known)
+    found: Callable[..., Any] = getattr(datasets, rest)
+    return found
+
+
+def _check_torchvision(rest: str) -> None:
+    _torchvision_set(rest)
+
+
+def _read_torchvision(rest: str, part: Part, labeled: bool) -> Samples:
+    root = Path(os.environ.get("TUTELAGE_DATA", "~/.cache/tutelage/data")).expanduser()
+    make = _torchvision_set(rest)
+    try:
+        found = make(root=str(root), train=part == "train", download=True)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"torchvision:{rest}: not in {root}, and no download ({reason}); put it there, or set TUTELAGE_DATA"
+        ) from error
+    pixels = found.data.numpy() if hasattr(found.data, "numpy") else np.asarray(found.data)
+    targets = np.asarray(found.targets, dtype=np.int64)
+    ids = tuple(f"{part}/{row:06d}" for row in range(len(targets)))
+    samples = Samples(ids, list(pixels), None, targets, tuple(found.classes), f"torchvision:{rest} ({part})")
+    return samples if labeled else samples.without_targets()
+
+
+READERS: dict[str, Reader] = {
+    "folder": Reader("a folder per class, or any tree of images when unlabeled", _read_folder, _check_folder),
+    "digits": Reader("scikit-learn's 8x8 handwritten digits, built in", _read_digits, lambda rest: None),
+    "torchvision": Reader(
+        "torchvision:NAME, sets held in memory with a train and a test part (MNIST, FashionMNIST, CIFAR10, …)",
+        _read_torchvision,
+        _check_torchvision,
+    ),
+}

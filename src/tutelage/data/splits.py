@@ -1,0 +1,80 @@
+"""Seeded splits: which labeled samples a run may see, and how they take turns at validating."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from tutelage.data.samples import IntArray, Samples
+from tutelage.errors import DataError, RecipeError
+
+Targets = npt.NDArray[np.int64]
+
+_AMOUNT = re.compile(r"(?P<most>max:)?(?P<count>\d+)|(?P<percent>\d+(\.\d+)?)%")
+
+
+def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
+    """Choose the labeled subset called ``amount``, per class.
+
+    Samples are ranked within their class by a hash of (seed, id), so a smaller subset lies inside a larger one,
+    and adding files elsewhere does not reshuffle what was there.
+
+    Args:
+        samples: Labeled samples.
+        amount: ``"N"`` for exactly N of each class, ``"max:N"`` for at most N, ``"P%"`` for a share of each
+            class (rounded up), ``"all"`` for all.
+        seed: Which subset of that size.
+
+    Returns:
+        Sorted rows.
+
+    Raises:
+        RecipeError: ``amount`` has none of these forms, or is nothing.
+        DataError: A class has fewer than N samples.
+    """
+    targets = samples.labels()
+    if amount == "all":
+        return np.arange(len(samples))
+    match = _AMOUNT.fullmatch(amount)
+    if not match or float(match["count"] or match["percent"]) <= 0 or float(match["percent"] or 0) > 100:
+        raise RecipeError(f"labels: {amount!r} is none of N, max:N, P% or all (such as 10, max:100, 5%)")
+    ranks = np.array([_rank(seed, name) for name in samples.ids])
+    chosen = []
+    for number, name in enumerate(samples.classes):
+        rows = np.flatnonzero(targets == number)
+        count = int(match["count"]) if match["count"] else math.ceil(len(rows) * float(match["percent"]) / 100)
+        if match["count"] and not match["most"] and len(rows) < count:
+            raise DataError(
+                f"{samples.origin}: class {name!r} has {len(rows)} images, {count} were asked for; "
+                f'write labels: "max:{count}" to take what there is'
+            )
+        chosen.append(rows[np.argsort(ranks[rows], kind="stable")][:count])
+    return np.sort(np.concatenate(chosen))
+
+
+def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) -> list[tuple[IntArray, IntArray]]:
+    """Return (train, validation) rows to choose hyper-parameters with.
+
+    Few labels take turns in stratified cross-validation; from ``holdout`` labels on, one stratified fifth is
+    held out once, since a single split then says enough and costs a fifth.
+
+    Raises:
+        DataError: A class has a single sample, so that nothing can be held out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    smallest = int(np.bincount(targets)[np.unique(targets)].min())
+    if smallest < 2:
+        raise DataError("a class has a single labeled image; choosing by validation takes two or more of each class")
+    splitter = StratifiedKFold(min(most, smallest), shuffle=True, random_state=seed)
+    splits = list(splitter.split(np.zeros(len(targets)), targets))
+    return splits[:1] if len(targets) >= holdout else splits
+
+
+def _rank(seed: int, name: str) -> int:
+    digest = hashlib.blake2b(f"{seed}|{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,57 @@
+"""The stage that reads test labels: the only one that may."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.data.samples import Samples
+from tutelage.evaluation.predict import predict_outputs
+from tutelage.ledger import Cost, measured
+from tutelage.methods.job import Job
+from tutelage.models.model import Model
+from tutelage.models.weights import load_weights, save_weights
+from tutelage.run import Stage
+
+
+def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Stage:
+    """Evaluate the student, and the teacher in every mode that it was adapted in, on the test set.
+
+    Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C].
+    """
+    made_by = list(stages.values())[-1]
+    inputs = {
+        "before": [stage.fingerprint for stage in (*job.before, *stages.values())],
+        "test": None if test is None else test.fingerprint,
+    }
+    return job.run.stage("evaluate", inputs, functools.partial(_work, job, stages, made_by, test))
+
+
+def _work(
+    job: Job, stages: Mapping[str, Stage], made_by: Stage, test: Samples | None, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    cost = Cost()
+    results: dict[str, Any] = {"student": None, "teacher": {}, "images": 0 if test is None else len(test)}
+    if test is None:
+        return results, cost.as_dict()
+    with measured(cost, job.world.device):
+        student = job.new_student()
+        load_weights(made_by.folder / "student.safetensors", student)
+        targets = torch.from_numpy(test.labels())
+        logits = {"student": predict_outputs(student, test, **job.evaluation(), cost=cost)}
+        results["student"] = job.task.metrics(logits["student"], targets)
+        if "adapt" in stages:
+            teacher: Model = job.new_teacher()
+            for mode in stages["adapt"].results["modes"]:
+                load_weights(stages["adapt"].folder / f"{mode}.safetensors", teacher)
+                logits[mode] = predict_outputs(teacher, test, **job.evaluation(), cost=cost)
+                results["teacher"][mode] = job.task.metrics(logits[mode], targets)
+            chosen = logits[stages["adapt"].results["chosen"]]
+            results["agreement"] = float((chosen.argmax(1) == logits["student"].argmax(1)).float().mean())
+        if job.world.first:
+            save_weights(folder / "predictions.safetensors", logits)
+    return results, cost.as_dict()

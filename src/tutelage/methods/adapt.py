@@ -1,0 +1,156 @@
+"""Stage 1 of task-oriented transfer: adapt the teacher to the task with the few labels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.data.samples import Samples
+from tutelage.ledger import Cost, measured
+from tutelage.methods.choose import Candidate, Choice, judge, ranked
+from tutelage.methods.fit import SupervisedFit, weights
+from tutelage.methods.job import Job, Split
+from tutelage.methods.probe import CachedFeatures, cache_features, fit_probe
+from tutelage.models.model import Model
+from tutelage.models.weights import save_weights
+from tutelage.run import Stage, write_json
+from tutelage.settings import Settings
+from tutelage.training.loop import State
+from tutelage.training.schedule import Schedule
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class AdaptSettings(Settings):
+    """How the teacher is adapted.
+
+    Attributes:
+        modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher, from the
+            probe's head. The better one on held-out labels teaches.
+        penalties: L2 penalties that the probe chooses from.
+        probe_views: Augmented views of each image that the probe is fitted on, besides the evaluation view.
+        learning_rates: Peak rates that finetuning chooses from.
+        epochs: Passes over the labels in finetuning; more for fewer labels where not given.
+        batch_size: Images a step in finetuning.
+        label_smoothing: Of finetuning's loss.
+        average: Decay of the weights' moving average; validation chooses it or the raw weights.
+    """
+
+    modes: tuple[Literal["probe", "finetune"], ...] = Field(default=("probe", "finetune"), min_length=1)
+    penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
+    probe_views: int = Field(default=7, ge=0)
+    learning_rates: tuple[Rate, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    average: float = Field(default=0.9995, ge=0, lt=1)
+
+    def resolved(self, labels: int) -> AdaptSettings:
+        """Fill in what suits this many labels."""
+        return self.model_copy(update={"epochs": self.epochs or max(5, round(40 * math.sqrt(50 / labels)))})
+
+    def schedule(self, learning_rate: float, labels: int) -> Schedule:
+        """Return the schedule of finetuning on this many labels."""
+        assert self.epochs is not None
+        batch = min(self.batch_size, labels)
+        return Schedule(
+            steps=self.epochs * max(1, labels // batch),
+            batch_size=batch,
+            learning_rate=learning_rate,
+            average=self.average,
+        )
+
+
+def adapt(job: Job, stages: Mapping[str, Stage]) -> Stage:
+    """Adapt the teacher in every mode, and choose the mode that predicts held-out labels best.
+
+    Writes ``probe.safetensors`` and ``finetune.safetensors``, each fitted on all labels with its mode's best
+    settings; results name the ``chosen`` one.
+    """
+    settings = job.recipe.adapt
+    inputs = {
+        "before": [stage.fingerprint for stage in job.before],
+        "teacher": job.recipe.teacher,
+        "views": job.recipe.views.model_dump(mode="json"),
+        "adapt": settings.model_dump(mode="json"),
+        "folds": job.recipe.folds,
+        "seed": job.recipe.seed,
+    }
+    return job.run.stage("adapt", inputs, functools.partial(_work, job))
+
+
+def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    settings = job.recipe.adapt
+    cost = Cost()
+    with measured(cost, job.world.device):
+        teacher = job.new_teacher()
+        classes = len(job.labeled.classes)
+        features = cache_features(job, teacher, job.labeled, settings.probe_views, cost)
+        pretrained = {key: value.detach().clone() for key, value in teacher.state_dict().items()}
+
+        def probed(penalty: float, samples: Samples) -> State:
+            weight, bias = fit_probe(features.of(samples), classes, penalty=penalty)
+            return {**pretrained, "head.linear.weight": weight, "head.linear.bias": bias}
+
+        probes = [_probe_candidate(job, teacher, features, penalty, cost) for penalty in settings.penalties]
+        judged = judge(job, probes, folder, cost)
+        penalty = float(judged[0].candidate.removeprefix("probe-"))
+        start = functools.partial(probed, penalty)
+        fits = {
+            f"finetune-{rate:g}": SupervisedFit(
+                job,
+                f"finetune-{rate:g}",
+                teacher,
+                start,
+                functools.partial(settings.schedule, rate),
+                settings.label_smoothing,
+            )
+            for rate in settings.learning_rates
+        }
+        best: dict[str, Choice] = {"probe": judged[0]} if "probe" in settings.modes else {}
+        if "finetune" in settings.modes:
+            tuned = judge(job, [fit.candidate("finetune") for fit in fits.values()], folder, cost)
+            judged += tuned
+            best["finetune"] = tuned[0]
+        for mode, choice in best.items():
+            state: State | None = start(job.labeled)
+            if mode == "finetune":
+                checkpoint = folder / "finetune.checkpoint"
+                trained = fits[choice.candidate].fit(job.labeled, checkpoint=checkpoint, shown="finetune the teacher")
+                cost.add(trained.cost)
+                state = weights(trained, choice.variant)
+                if job.world.first:
+                    write_json(folder / "history.json", {"finetune the teacher": trained.history})
+            assert state is not None
+            if job.world.first:
+                save_weights(folder / f"{mode}.safetensors", state)
+    chosen = ranked(job.task, list(best.values()))[0].group
+    results = {
+        "chosen": chosen,
+        "modes": {mode: choice.as_dict() for mode, choice in best.items()},
+        "judged": [choice.as_dict() for choice in judged],
+        "teacher": {"name": teacher.encoder.name, **teacher.encoder.source},
+    }
+    return results, cost.as_dict()
+
+
+def _probe_candidate(job: Job, teacher: Model, features: CachedFeatures, penalty: float, cost: Cost) -> Candidate:
+    classes = len(job.labeled.classes)
+    held_features: dict[int, Tensor] = {}
+
+    def held_out(turn: int, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+        fit, held = split
+        if job.validation is None:
+            values = features.of(held).values[0]
+        else:
+            values = held_features.setdefault(turn, cache_features(job, teacher, held, 0, cost).values[0])
+        weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)
+        return {"raw": values @ weight.T + bias}, Cost()
+
+    return Candidate(f"probe-{penalty:g}", "probe", held_out)

@@ -1,0 +1,108 @@
+"""Choosing among candidates on held-out labels, never on the test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.ledger import Cost
+from tutelage.methods.job import Job, Split
+from tutelage.run import write_json
+from tutelage.tasks import Task
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to fit a model.
+
+    Attributes:
+        name: For results and progress.
+        group: Of which group it is (``probe``, ``finetune``).
+        held_out: Fits on a split's first part and returns the logits of its second, one tensor for each variant
+            of the outcome (raw weights, averaged weights), with what that cost.
+    """
+
+    name: str
+    group: str
+    held_out: Callable[[int, Split], tuple[Mapping[str, Tensor], Cost]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate and variant with the metrics that it was judged by.
+
+    Attributes:
+        candidate: The candidate's name.
+        group: Its group.
+        variant: Which of its outcomes: ``raw`` or ``average``.
+        metrics: On all held-out labels together.
+    """
+
+    candidate: str
+    group: str
+    variant: str
+    metrics: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "candidate": self.candidate,
+            "group": self.group,
+            "variant": self.variant,
+            "metrics": dict(self.metrics),
+        }
+
+
+def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -> list[Choice]:
+    """Judge candidates by their predictions on held-out labels, pooled over the splits.
+
+    Args:
+        job: Says how labels are held out.
+        candidates: What to judge.
+        folder: Each judgment is kept here as it is made, so that an interrupted stage goes on from there.
+        cost: Gets what it takes; what was found in the folder counts too.
+
+    Returns:
+        A choice for each candidate and variant, the best first.
+    """
+    splits = job.splits()
+    targets = torch.cat([torch.from_numpy(held.labels()) for _, held in splits])
+    choices: list[Choice] = []
+    with job.progress.track("choosing", len(candidates) * len(splits)) as update:
+        for number, candidate in enumerate(candidates):
+            kept = folder / f"judged-{candidate.name}.json"
+            if not kept.exists():
+                logits: dict[str, list[Tensor]] = {}
+                spent = Cost()
+                for turn, split in enumerate(splits):
+                    outcomes, part = candidate.held_out(turn, split)
+                    spent.add(part)
+                    for variant, values in outcomes.items():
+                        logits.setdefault(variant, []).append(values)
+                    update(number * len(splits) + turn + 1, {})
+                metrics = {variant: job.task.metrics(torch.cat(parts), targets) for variant, parts in logits.items()}
+                if job.world.first:
+                    write_json(kept, {"metrics": metrics, "cost": spent.as_dict()})
+                job.world.barrier()
+            judged = json.loads(kept.read_text())
+            cost.add(Cost(**judged["cost"]))
+            choices += [
+                Choice(candidate.name, candidate.group, variant, metrics)
+                for variant, metrics in judged["metrics"].items()
+            ]
+            update((number + 1) * len(splits), {})
+    return ranked(job.task, choices)
+
+
+def ranked(task: Task, choices: Sequence[Choice]) -> list[Choice]:
+    """Return choices by the task's primary metric, the best first.
+
+    Few labels make coarse metrics; the likelihood tells candidates apart that classify equally well.
+    """
+    return sorted(choices, key=lambda choice: (-choice.metrics[task.primary], choice.metrics.get("nll", 0.0)))

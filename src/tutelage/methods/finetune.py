@@ -1,0 +1,120 @@
+"""Stage 3 of every method: the student learns from the labels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tutelage.data.samples import Samples
+from tutelage.ledger import Cost, measured
+from tutelage.methods.choose import judge
+from tutelage.methods.fit import SupervisedFit, weights
+from tutelage.methods.job import Job
+from tutelage.models.weights import load_weights, save_weights
+from tutelage.run import Stage, write_json
+from tutelage.settings import Settings
+from tutelage.training.loop import State
+from tutelage.training.schedule import Schedule
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class FinetuneSettings(Settings):
+    """How the student learns from labels.
+
+    Attributes:
+        learning_rates: Peak rates to choose from; higher ones where nothing came before, if not given.
+        epochs: Passes over the labels; more for fewer labels, and from random weights, if not given.
+        batch_size: Images a step.
+        label_smoothing: Of the loss.
+        average: Decay of the weights' moving average; validation chooses it or the raw weights.
+    """
+
+    learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    average: float = Field(default=0.9995, ge=0, lt=1)
+
+    def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
+        """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
+        epochs = max(20, 300 * math.sqrt(50 / labels)) if from_random else max(10, 60 * math.sqrt(50 / labels))
+        rates = (1e-3, 3e-3) if from_random else (1e-4, 3e-4, 1e-3)
+        return self.model_copy(
+            update={"epochs": self.epochs or round(epochs), "learning_rates": self.learning_rates or rates}
+        )
+
+    def schedule(self, learning_rate: float, labels: int) -> Schedule:
+        """Return the schedule on this many labels."""
+        assert self.epochs is not None
+        batch = min(self.batch_size, labels)
+        return Schedule(
+            steps=self.epochs * max(1, labels // batch),
+            batch_size=batch,
+            learning_rate=learning_rate,
+            average=self.average,
+        )
+
+
+def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
+    """Train the student on the labels, from the pretraining stage if there is one, else from its start.
+
+    Writes ``student.safetensors``, trained on all labels with the settings that predicted held-out labels best.
+    Without given validation data, those labels also taught the teacher, so that the held-out metrics of a
+    distilled student are optimistic; they still rank the candidates.
+    """
+    pretrained = stages.get("distill")
+    before = [*job.before, *([pretrained] if pretrained else [])]
+    inputs = {
+        "before": [stage.fingerprint for stage in before],
+        "student": job.recipe.student,
+        "start": job.recipe.start,
+        "views": job.recipe.views.model_dump(mode="json"),
+        "finetune": job.recipe.finetune.model_dump(mode="json"),
+        "folds": job.recipe.folds,
+        "seed": job.recipe.seed,
+    }
+    return job.run.stage("finetune", inputs, functools.partial(_work, job, pretrained))
+
+
+def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    settings = job.recipe.finetune
+    assert settings.learning_rates is not None
+    cost = Cost()
+    with measured(cost, job.world.device):
+        student = job.new_student()
+        if pretrained is not None:
+            load_weights(pretrained.folder / "student.safetensors", student)
+        start = {key: value.detach().clone() for key, value in student.state_dict().items()}
+
+        def from_start(samples: Samples) -> State:
+            return start
+
+        fits = {
+            f"finetune-{rate:g}": SupervisedFit(
+                job,
+                f"finetune-{rate:g}",
+                student,
+                from_start,
+                functools.partial(settings.schedule, rate),
+                settings.label_smoothing,
+            )
+            for rate in settings.learning_rates
+        }
+        judged = judge(job, [fit.candidate("finetune") for fit in fits.values()], folder, cost)
+        trained = fits[judged[0].candidate].fit(
+            job.labeled, checkpoint=folder / "finetune.checkpoint", shown="finetune the student"
+        )
+        cost.add(trained.cost)
+        state = weights(trained, judged[0].variant)
+        assert state is not None
+        if job.world.first:
+            save_weights(folder / "student.safetensors", state)
+            write_json(folder / "history.json", {"finetune": trained.history})
+    results = {"chosen": judged[0].as_dict(), "judged": [choice.as_dict() for choice in judged]}
+    return results, cost.as_dict()

@@ -1,0 +1,98 @@
+"""The linear probe: a linear head on an encoder's cached features, fitted to its optimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tutelage.data.images import ImageBank
+from tutelage.data.samples import Samples
+from tutelage.evaluation.predict import predict_outputs
+from tutelage.ledger import Cost, counted
+from tutelage.methods.job import Job
+from tutelage.models.model import Model
+from tutelage.views import render, sample_views
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Pooled features of labeled samples, in one evaluation view and some augmented ones.
+
+    Attributes:
+        rows: Row of each sample by its id.
+        values: float32 [V, N, D]; the first of the V views is the evaluation view.
+        targets: Class numbers, int64 [N].
+    """
+
+    rows: dict[str, int]
+    values: Tensor
+    targets: Tensor
+
+    def of(self, samples: Samples) -> CachedFeatures:
+        """Return the features of some of the samples."""
+        rows = torch.tensor([self.rows[name] for name in samples.ids])
+        ids = {name: row for row, name in enumerate(samples.ids)}
+        return CachedFeatures(ids, self.values[:, rows], self.targets[rows])
+
+
+def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: Cost) -> CachedFeatures:
+    """Run the encoder once over each sample's evaluation view and ``views`` augmented views."""
+    policy = job.recipe.views.policy
+    assert policy is not None
+    unmixed = policy.model_copy(update={"mix": 0.0})  # a probe takes one class a row
+    found = [predict_outputs(model, samples, **job.evaluation(), output="features", cost=cost)]
+    assert samples.images is not None
+    bank = ImageBank(samples.images, job.view_size)
+    model.eval()
+    for number in range(views):
+        parts = []
+        for start in range(0, len(samples), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(samples)))
+            pictures = bank.get(rows.tolist())
+            aspects = np.array([picture.shape[2] / picture.shape[1] for picture in pictures])
+            numbers = np.full(len(rows), number)
+            drawn = sample_views(
+                unmixed, samples.keys[rows], rows, numbers, seed=job.recipe.seed, aspects=aspects, partners=None
+            )
+            moved = render(pictures, drawn, job.view_size).to(job.world.device)
+            with torch.no_grad():
+                outputs, flops = counted(lambda moved=moved: model(moved, {"features"}))  # type: ignore[misc]
+            parts.append(outputs.require("features").float().cpu())
+            cost.add(Cost(images=len(rows), flops=flops))
+        found.append(torch.cat(parts))
+    rows_by_id = {name: row for row, name in enumerate(samples.ids)}
+    return CachedFeatures(rows_by_id, torch.stack(found), torch.from_numpy(samples.labels()))
+
+
+def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tuple[Tensor, Tensor]:
+    """Fit multinomial logistic regression on standardized features, with an L2 penalty.
+
+    Minimizes the mean cross entropy over all views plus ``penalty`` / 2 times the squared norm of the weights (of
+    the standardized features), to convergence; the standardization is then folded into weight and bias.
+
+    Returns:
+        Weight [C, D] and bias [C] on the raw features.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    views, count, width = features.values.shape
+    values = features.values.reshape(views * count, width).double().numpy()
+    targets = features.targets.repeat(views).numpy()
+    mean, std = values.mean(0), values.std(0) + 1e-6
+    fitted = LogisticRegression(C=1.0 / (penalty * len(values)), max_iter=500, tol=1e-4)
+    fitted.fit((values - mean) / std, targets)
+    weight: npt.NDArray[np.float64] = np.zeros((classes, width))
+    bias: npt.NDArray[np.float64] = np.full(classes, -30.0)  # a class without a sample is never predicted
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight[fitted.classes_] = coefficients / std
+    bias[fitted.classes_] = intercepts - (coefficients / std) @ mean
+    return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()

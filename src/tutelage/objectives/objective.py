@@ -1,0 +1,66 @@
+"""The contract of an objective: what it needs, and the hooks it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.samples import Samples
+from tutelage.models.outputs import Outputs
+
+StudentOutputs = Mapping[str, Outputs]
+"""The student's outputs of each view group."""
+
+Targets = Mapping[str, Mapping[str, Outputs]]
+"""Each teacher's outputs of each view group: ``targets["teacher"]["view"].logits``."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective reads; checked before training, and all that is computed.
+
+    Attributes:
+        student: Outputs of the student, such as ``{"logits"}``.
+        teachers: Outputs of each teacher by its name in the phase.
+        groups: View groups that the student sees.
+        teacher_groups: View groups that the teachers see; the student's where not given.
+        labels: Whether batches must bring targets.
+    """
+
+    student: frozenset[str] = frozenset()
+    teachers: Mapping[str, frozenset[str]] | None = None
+    groups: tuple[str, ...] = (DEFAULT_GROUP,)
+    teacher_groups: tuple[str, ...] | None = None
+    labels: bool = False
+
+
+class Objective(nn.Module):
+    """Something that a student can learn from.
+
+    Most are one pure function and override ``forward`` alone. Projectors are parameters and memory banks are
+    buffers: both are checkpointed with the training state and never exported.
+    """
+
+    needs: Needs = Needs()
+
+    def prepare(self, samples: Samples, examples: Iterable[tuple[Batch, Targets]]) -> None:
+        """Look at the training samples and one epoch of batches with their targets, before the first step."""
+
+    def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
+        """Return named scalar losses; their sum, times the objective's weight, is minimized."""
+        raise NotImplementedError
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return the optimizer groups of this objective's own parameters."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": parameters, "lr": learning_rate}] if parameters else []
+
+    def inner_step(self, batch: Batch, student: StudentOutputs, targets: Targets) -> None:
+        """Update this objective's own state on a batch, the student's outputs held fixed, before its losses."""
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Update state after the optimizer's step; ``progress`` runs from 0 to 1 over training."""

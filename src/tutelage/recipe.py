@@ -1,0 +1,173 @@
+"""The recipe: what a run is. Only the frame; each room owns its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from tutelage.data.settings import DataSettings
+from tutelage.errors import RecipeError, UnknownNameError
+from tutelage.methods import METHODS
+from tutelage.methods.adapt import AdaptSettings
+from tutelage.methods.distill import DistillSettings
+from tutelage.methods.finetune import FinetuneSettings
+from tutelage.settings import Settings
+from tutelage.tasks import TASKS
+from tutelage.views.settings import ViewSettings
+
+
+class Recipe(Settings):
+    """Everything that decides a run's outcome.
+
+    Attributes:
+        task: What is to be learned.
+        data: Where data are, and how many labels may be used.
+        teacher: The foundation model; always pretrained.
+        student: The small model.
+        method: How the student is made.
+        start: Where the student starts: ``random`` or ``pretrained`` weights; the method's choice if not given.
+        seed: Seed of everything that is drawn.
+        folds: Folds of cross-validation when no validation data are given.
+        baselines: Methods run beside this one on the same student, data and start, for comparison.
+        views: Sizes and augmentation.
+        adapt: How the teacher is adapted.
+        distill: How the student learns from the teacher.
+        finetune: How the student learns from the labels.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    task: str = "classification"
+    data: DataSettings
+    teacher: str | None = None
+    student: str
+    method: str = "task-oriented"
+    start: Literal["random", "pretrained"] | None = None
+    seed: int = Field(default=0, ge=0)
+    folds: int = Field(default=5, ge=2)
+    baselines: tuple[str, ...] = ()
+    views: ViewSettings = ViewSettings()
+    adapt: AdaptSettings = AdaptSettings()
+    distill: DistillSettings = DistillSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    device: str = "auto"
+
+    def resolved(self, *, short_side: int, labels: int, transfer: int) -> Recipe:
+        """Fill in every open key with what suits the data.
+
+        Args:
+            short_side: Median short side of the images, in pixels.
+            labels: How many labels may be used.
+            transfer: How many transfer images there are.
+        """
+        method = METHODS[self.method]
+        start = self.start or method.start
+        alone = "distill" not in method.stages
+        return self.model_copy(
+            update={
+                "start": start,
+                "views": self.views.resolved(short_side),
+                "adapt": self.adapt.resolved(labels),
+                "distill": self.distill.resolved(max(transfer, 1)),
+                "finetune": self.finetune.resolved(labels, from_random=alone and start == "random"),
+            }
+        )
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that :func:`load_recipe` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    Raises:
+        RecipeError: The file is missing or not a recipe.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML ({error})") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with keys such as data, teacher, student")
+    return make_recipe(data, overrides)
+
+
+def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Make a recipe from plain data.
+
+    Args:
+        data: Keys as in a recipe file.
+        overrides: Dotted keys (``distill.epochs``) and the values to put there.
+
+    Raises:
+        UnknownNameError: A key, task or method that does not exist.
+        RecipeError: A value of the wrong type, or one that is missing.
+    """
+    merged = dict(data)
+    for dotted, value in (overrides or {}).items():
+        _put(merged, dotted.split("."), value)
+    try:
+        recipe = Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise _explained(error) from error
+    if recipe.task not in TASKS:
+        raise UnknownNameError("task", recipe.task, TASKS)
+    for name in (recipe.method, *recipe.baselines):
+        if name not in METHODS:
+            raise UnknownNameError("method", name, METHODS)
+    if METHODS[recipe.method].needs_teacher and recipe.teacher is None:
+        raise RecipeError(f"method {recipe.method!r} needs a teacher, such as bundled:efficientnet-lite0")
+    return recipe
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Parse ``key.key=value``, the value as YAML.
+
+    Raises:
+        RecipeError: There is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {text!r}: write key=value, such as distill.epochs=50")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {text!r}: the value is not YAML ({error})") from error
+
+
+def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = data.get(key)
+        inner = dict(inner) if isinstance(inner, Mapping) else {}
+        data[key] = inner
+        data = inner
+    data[keys[-1]] = value
+
+
+def _explained(error: ValidationError) -> RecipeError:
+    """Turn the first of pydantic's complaints into one sentence."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return UnknownNameError("key", where, [".".join([*path[:-1], name]) for name in _keys_at(path[:-1])])
+    if first["type"] == "missing":
+        return RecipeError(f"{where}: is missing; every recipe needs it")
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return RecipeError(f"{where}: {reason}, got {first['input']!r}")
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    """Return the keys that exist at a place in the recipe."""
+    model: type[BaseModel] = Recipe
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        model = next((kind for kind in inner if issubclass(kind, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,44 @@
+"""Image (or text) classification: one label a sample."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
+
+from tutelage.models.model import Head, LinearHead
+
+
+class Classification:
+    """Classes that exclude each other. Targets are class numbers [B], or shares [B, C] of mixed views."""
+
+    name = "classification"
+    primary = "accuracy"
+
+    def head(self, width: int, classes: int) -> Head:
+        """Return a linear head on pooled features."""
+        return LinearHead(width, classes)
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return the cross entropy, mean over the valid rows."""
+        if valid is not None:
+            logits, targets = logits[valid], targets[valid]
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+    def metrics(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return accuracy, macro F1, negative log-likelihood and expected calibration error (15 bins)."""
+        classes = logits.shape[1]
+        probabilities = logits.softmax(1)
+        values = {
+            "accuracy": multiclass_accuracy(logits, targets, classes, average="micro"),
+            "macro_f1": multiclass_f1_score(logits, targets, classes, average="macro"),
+            "nll": F.cross_entropy(logits, targets),
+            "calibration_error": multiclass_calibration_error(probabilities, targets, classes, n_bins=15),
+        }
+        return {name: float(value) for name, value in values.items()}

@@ -1,0 +1,270 @@
+"""The one training loop: adapting, pretraining, distilling and finetuning are this loop with other phases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tutelage.data.batch import Batch
+from tutelage.data.loader import prefetched
+from tutelage.errors import TrainingError
+from tutelage.ledger import Cost, counted, measured
+from tutelage.models.model import Model
+from tutelage.models.outputs import Outputs
+from tutelage.objectives import Targets
+from tutelage.progress import Progress
+from tutelage.training.average import WeightAverage
+from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
+from tutelage.training.distributed import World
+from tutelage.training.phase import Phase
+from tutelage.training.schedule import decayed_groups, learning_rate_factor
+
+CHECKPOINT_SECONDS = 30.0
+"""Time between checkpoints; an interrupted stage loses no more than that."""
+
+HISTORY_POINTS = 200
+"""Points kept of each curve."""
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        raw: The last weights.
+        average: Their moving average, or ``None``.
+        history: Losses and learning rate along the way.
+        cost: What it took.
+    """
+
+    raw: State
+    average: State | None
+    history: list[dict[str, float]] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
+
+
+def train(
+    phase: Phase,
+    model: Model,
+    *,
+    world: World,
+    seed: int,
+    progress: Progress,
+    checkpoint: Path | None = None,
+    every: float = CHECKPOINT_SECONDS,
+) -> Trained:
+    """Train a model in place.
+
+    Args:
+        phase: Data, objectives and schedule.
+        model: The student (or the teacher being adapted); moved to the world's device.
+        world: Device and processes.
+        seed: Seed of dropout and whatever else draws numbers in the model.
+        progress: Shows where training is.
+        checkpoint: Where training state is kept every ``every`` seconds; a file already there is resumed from, and on
+            the CPU training then ends with the weights of an uninterrupted one. Removed at the end.
+        every: Seconds between checkpoints.
+
+    Raises:
+        TrainingError: The loss is not finite.
+        RecipeError, ModelError: The phase lacks something that its objectives need.
+    """
+    phase.check()
+    torch.manual_seed(seed + 7919 * world.rank)
+    model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.requires_grad_(phase.trained == "all")
+    model.head.requires_grad_(True)
+    trainer = _Trainer(phase, model, world)
+    for objective, _ in phase.objectives.values():
+        objective.prepare(phase.loader.samples, trainer.examples())
+    if checkpoint is not None and checkpoint.exists():
+        trainer.load(load_checkpoint(checkpoint, world.device))
+    with measured(trainer.cost, world.device), progress.track(phase.name, phase.schedule.steps) as update:
+        saved = time.monotonic()
+        for batch in trainer.batches():
+            losses = trainer.step(batch)
+            if trainer.done % trainer.show_every == 0 or trainer.done == phase.schedule.steps:
+                shown = trainer.record(losses, checkpoint)
+                update(trainer.done, shown)
+            if checkpoint is not None and world.first and time.monotonic() - saved > every:
+                trainer.check_finite(checkpoint)
+                save_checkpoint(checkpoint, trainer.state())
+                saved = time.monotonic()
+    world.barrier()
+    if checkpoint is not None and world.first:
+        checkpoint.unlink(missing_ok=True)
+    return trainer.result()
+
+
+class _Step(nn.Module):
+    """Student and objectives in one forward, so that DDP sees every trained parameter."""
+
+    def __init__(self, phase: Phase, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.objectives = nn.ModuleDict({name: objective for name, (objective, _) in phase.objectives.items()})
+        self._weighted = dict(phase.objectives)
+        self._needs = phase.student_needs()
+        self._train_encoder = phase.trained == "all"
+
+    def train(self, mode: bool = True) -> _Step:
+        super().train(mode)
+        if not self._train_encoder:
+            self.model.encoder.eval()
+        return self
+
+    def forward(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:
+        student: dict[str, Outputs] = {
+            group: self.model(batch.inputs[group], needs) for group, needs in self._needs.items()
+        }
+        fixed = {group: outputs.detach() for group, outputs in student.items()}
+        parts: dict[str, Tensor] = {}
+        total = torch.zeros((), device=batch.indices.device)
+        for objective, weight in self._weighted.values():
+            objective.inner_step(batch, fixed, targets)
+            losses: dict[str, Tensor] = objective(batch, student, targets)
+            total = total + weight * torch.stack(list(losses.values())).sum()
+            parts.update(losses)
+        return {"loss": total, **{name: loss.detach() for name, loss in parts.items()}}
+
+
+class _Trainer:
+    """The state of one training run; the functions above read top-down."""
+
+    def __init__(self, phase: Phase, model: Model, world: World) -> None:
+        self.phase, self.model, self.world = phase, model, world
+        self.schedule = phase.schedule
+        self.inner = _Step(phase, model).to(world.device).train()
+        groups = decayed_groups([model], self.schedule)
+        for objective, _ in phase.objectives.values():
+            groups += objective.param_groups(self.schedule.learning_rate)
+        self.peaks = [group["lr"] for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999))
+        self.trainable = [parameter for group in groups for parameter in group["params"]]
+        self.module: nn.Module = self.inner
+        if world.size > 1:
+            self.module = DistributedDataParallel(
+                self.inner, device_ids=None if world.device.type == "cpu" else [world.device]
+            )
+        self.average = WeightAverage(model, self.schedule.average) if self.schedule.average else None
+        self.done = 0
+        self.history: list[dict[str, float]] = []
+        self.cost = Cost()
+        self.step_flops = 0.0
+        # Kept on the device: looking at every loss would make a GPU wait at every step.
+        self.first_bad = torch.tensor(-1, device=world.device)
+        self.show_every = max(1, self.schedule.steps // HISTORY_POINTS)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what is left of the batches, counting the time that the loop waits for them."""
+        source = prefetched(self.phase.loader.batches(self.done, self.schedule.steps))
+        try:
+            while True:
+                began = time.perf_counter()
+                batch = next(source, None)
+                self.cost.waiting += time.perf_counter() - began
+                if batch is None:
+                    return
+                yield batch.to(self.world.device)
+        finally:
+            source.close()
+
+    def examples(self) -> Iterator[tuple[Batch, Targets]]:
+        """Yield one epoch of batches with their targets, for ``prepare``."""
+        for batch in self.phase.loader.epoch(0):
+            moved = batch.to(self.world.device)
+            yield moved, self.phase.targets(moved)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one optimizer step."""
+        if self.step_flops:
+            losses = self._forward_backward(batch)
+        else:  # every step does the same work, so the first one's count stands for all
+            losses, self.step_flops = counted(lambda: self._forward_backward(batch))
+        factor = learning_rate_factor(self.done, self.schedule.steps, self.schedule.warmup)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        nn.utils.clip_grad_norm_(self.trainable, self.schedule.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        bad = ~torch.isfinite(losses["loss"].detach()) & (self.first_bad < 0)
+        self.first_bad = torch.where(bad, self.done, self.first_bad)
+        if self.average is not None:
+            self.average.update(self.model)
+        for objective, _ in self.phase.objectives.values():
+            objective.after_step(self.model, self.done / self.schedule.steps)
+        self.cost.images += len(batch) * self.world.size
+        self.cost.flops += self.step_flops * self.world.size
+        return losses
+
+    def _forward_backward(self, batch: Batch) -> dict[str, Tensor]:
+        with _precision(self.world.device):
+            losses: dict[str, Tensor] = self.module(batch, self.phase.targets(batch))
+        torch.autograd.backward(losses["loss"])
+        return losses
+
+    def record(self, losses: Mapping[str, Tensor], checkpoint: Path | None) -> dict[str, float]:
+        """Keep a point of the curves, and return what is worth showing."""
+        self.check_finite(checkpoint)
+        point = {name: float(value) for name, value in losses.items()}
+        self.history.append({"step": self.done, **point, "learning_rate": self.optimizer.param_groups[0]["lr"]})
+        return {"loss": point["loss"], "images": float(self.cost.images), "waiting": self.cost.waiting}
+
+    def check_finite(self, checkpoint: Path | None) -> None:
+        """Raise if a loss was not finite."""
+        if self.first_bad >= 0:
+            kept = checkpoint is not None and checkpoint.exists()
+            advice = f"the last good checkpoint is {checkpoint}" if kept else "there is no earlier checkpoint"
+            raise TrainingError(
+                f"{self.phase.name}: the loss is not finite at step {int(self.first_bad)} of {self.schedule.steps}; "
+                f"{advice}. Try a lower learning rate (now {self.schedule.learning_rate:g})"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Return all that resuming needs."""
+        return {
+            "done": self.done,
+            "step": self.inner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else [self.average.updates, self.average.state],
+            "history": self.history,
+            "cost": self.cost.as_dict(),
+            "step_flops": self.step_flops,
+            "random": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`'s data."""
+        self.inner.load_state_dict(state["step"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.updates, self.average.state = state["average"]
+        self.done, self.history, self.step_flops = state["done"], state["history"], state["step_flops"]
+        self.cost = Cost(**state["cost"])
+        torch.set_rng_state(state["random"].cpu())
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.world.device)
+
+    def result(self) -> Trained:
+        """Return the weights and what they cost."""
+        raw = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        return Trained(raw, None if self.average is None else self.average.state, self.history, self.cost)
+
+
+def _precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision where the device gains from it: bfloat16 on GPUs that have it."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
