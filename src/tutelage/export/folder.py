@@ -1,0 +1,142 @@
+"""The model folder: ``model.safetensors`` and, written last, the ``model.json`` that says what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.errors import ModelError, RunError
+from tutelage.export.predict import LoadedModel
+from tutelage.models.model import Head, LinearHead, Model, weight_hash
+from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict, preprocess_to_dict
+from tutelage.run import write_json, write_whole
+
+SCHEMA = 1
+"""Version of ``model.json``; it grows when an older Tutelage could not read a new one."""
+
+
+def save_model(
+    folder: Path, model: Model, *, classes: Sequence[str], task: str, provenance: Mapping[str, Any]
+) -> None:
+    """Write encoder and head as ``model.safetensors`` and ``model.json`` into ``folder``, made when missing.
+
+    Args:
+        folder: The model folder.
+        model: A model of images with a linear head.
+        classes: Class names in the order of the logits.
+        task: Name of the task.
+        provenance: How the model came to be, as plain data.
+
+    Raises:
+        ModelError: The model is of a kind that the folder cannot describe.
+        RunError: A file cannot be written.
+    """
+    from safetensors.torch import save
+
+    preprocess, head = model.encoder.preprocess, model.head
+    if not isinstance(preprocess, ImagePreprocess) or not isinstance(head, LinearHead):
+        raise ModelError(
+            f"{model.encoder.name} with {type(head).__name__}: only a linear head on images can be saved"
+        )
+    if len(classes) != head.linear.out_features:
+        raise ModelError(f"the head gives {head.linear.out_features} logits, but {len(classes)} classes are named")
+    description = {
+        "schema": SCHEMA,
+        "task": task,
+        "encoder": {"name": model.encoder.name, "size": preprocess.size},
+        "head": {"kind": "linear", "width": head.linear.in_features},
+        "classes": list(classes),
+        "preprocess": preprocess_to_dict(preprocess),
+        "weights": weight_hash(model),
+        "provenance": dict(provenance),
+    }
+    # Copies: safetensors refuses tensors that share memory, and tied weights do.
+    weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
+    write_whole(folder / "model.safetensors", save(weights))
+    write_json(folder / "model.json", description)
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+    """Load a finished model.
+
+    Args:
+        path: A model folder, or the run folder that holds it as ``model/``.
+        device: Where the model goes.
+
+    Raises:
+        RunError: There is no finished model at ``path``.
+        ModelError: Its files are damaged, do not belong together, or were written by a newer Tutelage.
+    """
+    from tutelage.models.sources import build_encoder
+
+    folder = _find(Path(path))
+    description = _read_json(folder / "model.json")
+    try:
+        preprocess = preprocess_from_dict(description["preprocess"])
+        encoder = build_encoder(description["encoder"]["name"], pretrained=False, size=description["encoder"]["size"])
+        classes, task = tuple(description["classes"]), str(description["task"])
+        head = _head(description["head"]["kind"], int(description["head"]["width"]), len(classes))
+        expected = str(description["weights"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{folder / 'model.json'}: incomplete ({what}); copy or make the model again") from error
+    encoder.preprocess = preprocess
+    model = Model(encoder, head)
+    _load_weights(model, folder / "model.safetensors")
+    if weight_hash(model) != expected:
+        raise ModelError(f"{folder}: model.safetensors is not the file that model.json describes; copy both again")
+    return LoadedModel(model=model.to(device).eval().requires_grad_(False), classes=classes, task=task)
+
+
+def _find(path: Path) -> Path:
+    if not path.is_dir():
+        raise RunError(f"{path}: no such folder; give a run folder, or the model/ folder in it")
+    for folder in (path, path / "model"):
+        if (folder / "model.json").is_file():
+            return folder
+    raise RunError(
+        f"{path}: holds no model.json, here or in model/; is the run finished? the same command resumes it"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+        schema = data["schema"]
+        newer = schema > SCHEMA
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a model description ({error}); copy or make the model again") from error
+    if newer:
+        raise ModelError(f"{path}: written by a newer Tutelage (schema {schema}, known {SCHEMA}); update Tutelage")
+    return data  # type: ignore[no-any-return]
+
+
+def _head(kind: str, width: int, classes: int) -> Head:
+    if kind != "linear":
+        raise ModelError(f"model.json names a head {kind!r}; this Tutelage knows 'linear'; update Tutelage")
+    return LinearHead(width, classes)
+
+
+def _load_weights(model: Model, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        model.load_state_dict(load(path.read_bytes()), strict=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: missing; copy the whole model folder") from error
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: damaged or cut short ({error}); copy or make the model again") from error
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{path}: weights do not fit {model.encoder.name} ({first}); was it copied whole?"
+        ) from error
