@@ -1,0 +1,153 @@
+"""The model card: what a model is, how it came to be, what it is worth, and how to run it without Tutelage."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+UNKNOWN = "not recorded"
+
+SHOWN_CLASSES = 100
+"""How many class names a card spells out; the rest is in ``model.json``."""
+
+ONNX_SCRIPT = """\
+import json, sys
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+pixels = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+logits = session.run(["logits"], {"images": np.asarray(pixels)[None]})[0][0]
+print(classes[logits.argmax()])
+"""
+"""Runs ``model.onnx`` on the image named on the command line and prints its class."""
+
+
+def model_card(data: Mapping[str, Any]) -> str:
+    """Return MODEL_CARD.md for a finished run.
+
+    Args:
+        data: The run's results (``task, method, start, seed, teacher, student, labels, images, metrics,
+            teacher_metrics, cost``) with ``classes`` (names) and ``preprocess`` (plain data). ``teacher`` is one
+            mapping, a list of them, or ``None``; teachers and student hold what is known of their origin, such as
+            ``license``. ``images`` counts those of each split. What is missing is called so.
+    """
+    student = data.get("student") or {}
+    classes = [str(name) for name in data.get("classes") or ()]
+    parts = [
+        f"# {_text(student.get('name'))} for {_text(data.get('task'))}",
+        f"A small model for {_text(data.get('task'))}, made with Tutelage. It tells {len(classes)} classes apart:",
+        _class_names(classes),
+        "## How it was made",
+        _table(("", ""), _origin(data)),
+        "## What it is worth",
+        _table(("data", "images", "metric", "value"), _metrics(data)),
+        "## What it cost",
+        _table(("stage", "seconds", "images", "FLOPs"), _cost(data.get("cost") or {})),
+        "## Limits",
+        _limits(data),
+        "## License",
+        "The weights made here are under the Apache License 2.0 (Apache-2.0). Weights that they started from, and "
+        "the teacher that they learned from, have licenses of their own (above, where known), whose terms may apply "
+        "to this model as well; so may those of the images. Read them before you publish or sell it.",
+        "## Use",
+        "`model.onnx` takes `images`, uint8 [batch, height, width, 3], RGB, of any size, and gives `logits`. "
+        "Preprocessing is inside:",
+        _table(("setting", "value"), [(_text(k), _text(v)) for k, v in (data.get("preprocess") or {}).items()]),
+        "With `pip install onnxruntime pillow numpy` and nothing else:",
+        f"```python\n{ONNX_SCRIPT}```",
+        "With Tutelage, from the run's folder:",
+        '```python\nimport tutelage\n\nprint(tutelage.load_model("model").predict("image.jpg"))\n```',
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _class_names(classes: Sequence[str]) -> str:
+    shown = ", ".join(_text(name) for name in classes[:SHOWN_CLASSES]) or UNKNOWN
+    rest = len(classes) - SHOWN_CLASSES
+    return f"{shown}, and {rest} more (all in `model.json`)." if rest > 0 else f"{shown}."
+
+
+def _origin(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    teachers = data.get("teacher") or []
+    teachers = [teachers] if isinstance(teachers, Mapping) else teachers
+    rows: list[tuple[str, ...]] = [(key, _text(data.get(key))) for key in ("task", "method", "start", "seed")]
+    rows.append(("labels used", _text(data.get("labels"))))
+    rows += [("teacher", _model(teacher)) for teacher in teachers] or [("teacher", "none")]
+    rows.append(("student", _model(data.get("student") or {})))
+    return rows
+
+
+def _model(entry: Mapping[str, Any]) -> str:
+    known = dict(entry)
+    parts = [_text(known.pop("name", None))]
+    if (params := known.pop("params", None)) is not None:
+        parts.append(f"{_number(params)} parameters")
+    parts.append(f"license: {_text(known.pop('license', None))}")
+    parts += [f"{_text(key)}: {_text(value)}" for key, value in known.items()] or [f"source: {UNKNOWN}"]
+    return "; ".join(parts)
+
+
+def _metrics(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    counts = data.get("images") or {}
+    groups = [(split, counts.get(split), metrics) for split, metrics in (data.get("metrics") or {}).items()]
+    for mode, metrics in (data.get("teacher_metrics") or {}).items():
+        groups.append((f"test, by the teacher ({mode})", counts.get("test"), metrics))
+    return [
+        (_text(group), _number(count), _text(name), _text(value))
+        for group, count, metrics in groups
+        for name, value in (metrics or {}).items()
+    ]
+
+
+def _cost(cost: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (_text(row.get("name")), *(_number(row.get(key)) for key in ("seconds", "images", "flops")))
+        for row in (*cost.get("stages", ()), {**cost, "name": "all"})
+    ]
+
+
+def _limits(data: Mapping[str, Any]) -> str:
+    tested = (data.get("images") or {}).get("test")
+    lines = [
+        f"It was evaluated on {_number(tested)} test images."
+        if tested
+        else "It was not evaluated on test images; treat its quality as unknown.",
+        "The numbers above hold for images like those test images alone. Other cameras, places, seasons or habits "
+        "of framing can lower them without warning; evaluate it on your own images first.",
+        "It always answers with one of its classes, also for an image that shows none of them, and its "
+        "probabilities are not calibrated unless a table above says so.",
+        "It may have taken over errors and biases of its teacher, of the unlabeled images and of the few labels.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *(list(rows) or [[UNKNOWN] + [""] * (len(head) - 1)])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    """Return a count, seconds or FLOPs as people read them."""
+    if value is None:
+        return UNKNOWN
+    whole = value == int(value) or value >= 1000
+    return f"{value:,.0f}" if whole and value < 1e9 else f"{value:.3g}"
+
+
+def _text(value: Any) -> str:
+    """Return a value as Markdown that is shown as it is: in one line, nothing in it read as markup."""
+    if value is None or value == "":
+        return UNKNOWN
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_text(key)}: {_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_text(item) for item in value) or "none"
+    line = html.escape(" ".join(str(value).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", line)

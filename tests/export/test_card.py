@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tutelage.export.card import ONNX_SCRIPT, model_card
+from tutelage.export.onnx import export_onnx
+from tutelage.export.predict import LoadedModel
+from tutelage.models.preprocess import ImagePreprocess, preprocess_to_dict
+
+RESULTS = {
+    "task": "classification",
+    "method": "task-oriented",
+    "start": "random",
+    "seed": 20240101,
+    "teacher": {
+        "name": "timm:vit_large_patch14_dinov2.lvd142m",
+        "hash": "ab12",
+        "params": 304368640,
+        "source": "timm",
+        "license": "apache-2.0",
+        "url": "https://example.org/dinov2",
+    },
+    "student": {"name": "timm:fastvit_s12", "params": 8000000, "license": None},
+    "labels": 50,
+    "images": {"test": 1797},
+    "metrics": {"val": {"accuracy": 0.9}, "test": {"accuracy": 0.87654}},
+    "teacher_metrics": {"finetune": {"accuracy": 0.91}},
+    "cost": {
+        "stages": [{"name": "adapt", "seconds": 12.5, "images": 1000, "flops": 2.5e15}],
+        "seconds": 1234.5,
+        "flops": 3.25e15,
+    },
+    "classes": ["cat", "dog"],
+    "preprocess": preprocess_to_dict(ImagePreprocess(32)),
+}
+
+
+def row(card, start):
+    (line,) = [line for line in card.splitlines() if line.startswith(f"| {start} |")]
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@pytest.mark.parametrize(
+    ("start", "cells"),
+    [
+        ("method", ["method", "task-oriented"]),
+        ("start", ["start", "random"]),
+        ("seed", ["seed", "20240101"]),
+        ("labels used", ["labels used", "50"]),
+        ("test", ["test", "1,797", "accuracy", "0.8765"]),
+        ("val", ["val", "not recorded", "accuracy", "0.9"]),
+        ("test, by the teacher (finetune)", ["test, by the teacher (finetune)", "1,797", "accuracy", "0.91"]),
+        ("adapt", ["adapt", "12.5", "1,000", "2.5e+15"]),
+        ("all", ["all", "1,234", "not recorded", "3.25e+15"]),
+        ("crop", ["crop", "1"]),
+    ],
+)
+def test_what_is_known_is_stated(start, cells):
+    assert row(model_card(RESULTS), start) == cells
+
+
+def test_teacher_and_student_are_named_with_source_and_license():
+    teacher, student = (row(model_card(RESULTS), name)[1] for name in ("teacher", "student"))
+    for part in (
+        "dinov2.lvd142m",
+        "304,368,640",
+        "hash: ab12",
+        "source: timm",
+        "license: apache-2.0",
+        "https://example.org/dinov2",
+    ):
+        assert part in teacher
+    assert "license: not recorded" in student
+
+
+def test_several_teachers_have_a_row_each():
+    card = model_card({**RESULTS, "teacher": [{"name": "one"}, {"name": "two"}]})
+    assert [line for line in card.splitlines() if line.startswith("| teacher |")] == [
+        "| teacher | one; license: not recorded; source: not recorded |",
+        "| teacher | two; license: not recorded; source: not recorded |",
+    ]
+
+
+def test_no_teacher_is_said():
+    assert row(model_card({**RESULTS, "teacher": None}), "teacher") == ["teacher", "none"]
+
+
+def test_limits_and_license_are_in_plain_words():
+    card = model_card(RESULTS)
+    assert "evaluated on 1,797 test images" in card
+    assert "Apache-2.0" in card
+
+
+def test_a_run_without_test_data_has_a_card():
+    card = model_card({**RESULTS, "images": {"test": 0}, "metrics": {"val": {"accuracy": 0.9}, "test": None}})
+    assert "not evaluated on test images" in card
+
+
+def test_a_card_without_results_says_so():
+    card = model_card({})
+    assert row(card, "method") == ["method", "not recorded"]
+    assert "not evaluated on test images" in card
+
+
+def test_a_long_list_of_classes_is_cut():
+    card = model_card({**RESULTS, "classes": [f"class{n}" for n in range(250)]})
+    assert "class99, and 150 more" in card
+    assert "class100" not in card
+
+
+EVIL = "a|b\n| c | `x` <script> [l](http://e) **b** _i_ \\| \r\n# h ~~s~~"
+
+
+def test_names_cannot_break_a_table():
+    calm = model_card({**RESULTS, "method": "m", "labels": "l"})
+    card = model_card(
+        {
+            **RESULTS,
+            "method": EVIL,
+            "labels": {EVIL: EVIL},
+            "metrics": {EVIL: {EVIL: EVIL}, "test": {"accuracy": 1.0}},
+        }
+    )
+    assert len(row(card, "method")) == len(row(card, "labels used")) == 2
+    assert card.count("\n") == calm.count("\n")
+    assert len(re.findall(r"^# ", card, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("markup", ["<script>", "[l](", "**b**", "`x`", " _i_ ", "~~s~~"])
+def test_names_are_shown_as_they_are(markup):
+    card = model_card({**RESULTS, "classes": [EVIL], "task": EVIL, "method": EVIL})
+    assert markup not in card.replace("```python", "")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_the_script_runs_without_tutelage_and_agrees(tiny, classes, pixels, tmp_path_factory, mode):
+    model = tiny(crop=0.9).eval()
+    folder = tmp_path_factory.getbasetemp() / "card"
+    if not folder.exists():
+        folder.mkdir()
+        export_onnx(model, folder / "model.onnx", classes=classes, metadata={})
+    alpha = pixels(50, 80, 1)[:, :, :1]
+    image = Image.fromarray(pixels(50, 80)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(alpha[:, :, 0]))
+    image.save(folder / "image.png")
+    card = model_card({**RESULTS, "classes": classes})
+    (script,) = [s for s in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "onnxruntime" in s]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "utf8", "-c", script, "image.png"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    (expected,) = LoadedModel(model, classes, "classification").predict(folder / "image.png")
+    assert (done.stderr, done.stdout) == ("", f"{expected.label}\n")
+
+
+def test_the_script_has_ten_lines_and_no_tutelage():
+    assert len(ONNX_SCRIPT.splitlines()) == 10
+    assert "tutelage" not in ONNX_SCRIPT
