@@ -15,6 +15,7 @@ from tutelage.methods import METHODS
 from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
 from tutelage.methods.finetune import FinetuneSettings
+from tutelage.models.sizes import native_size
 from tutelage.settings import Settings
 from tutelage.tasks import TASKS
 from tutelage.views.settings import ViewSettings
@@ -66,10 +67,11 @@ class Recipe(Settings):
         method = METHODS[self.method]
         start = self.start or method.start
         alone = "distill" not in method.stages
+        native = None if self.teacher is None else native_size(self.teacher)
         return self.model_copy(
             update={
                 "start": start,
-                "views": self.views.resolved(short_side),
+                "views": self.views.resolved(short_side, teacher_native=native),
                 "adapt": self.adapt.resolved(labels),
                 "distill": self.distill.resolved(max(transfer, 1)),
                 "finetune": self.finetune.resolved(labels, from_random=alone and start == "random"),

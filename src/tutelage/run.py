@@ -28,6 +28,10 @@ MANIFEST = "stage.json"
 """Written last: its existence means that the stage is complete."""
 
 
+Work = Callable[[Path], tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""What a stage does in its folder; returns results and cost, both plain data."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A finished stage.
@@ -69,7 +73,7 @@ class Run:
         self,
         name: str,
         inputs: Mapping[str, Any],
-        work: Callable[[Path], tuple[Mapping[str, Any], Mapping[str, Any]]],
+        work: Work,
         *,
         outputs: Sequence[Path] = (),
     ) -> Stage:

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 
 from tutelage.data.samples import Samples
-from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
-from tutelage.models.model import Model
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
 
@@ -24,11 +22,8 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
     Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C].
     """
     made_by = list(stages.values())[-1]
-    inputs = {
-        "before": [stage.fingerprint for stage in (*job.before, *stages.values())],
-        "test": None if test is None else test.fingerprint,
-    }
-    return job.run.stage("evaluate", inputs, functools.partial(_work, job, stages, made_by, test))
+    inputs = {"test": None if test is None else test.fingerprint}
+    return job.stage("evaluate", stages.values(), inputs, functools.partial(_work, job, stages, made_by, test))
 
 
 def _work(
@@ -42,13 +37,13 @@ def _work(
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
         targets = torch.from_numpy(test.labels())
-        logits = {"student": predict_outputs(student, test, **job.evaluation(), cost=cost)}
+        logits = {"student": job.predict(student, test, cost=cost)}
         results["student"] = job.task.metrics(logits["student"], targets)
         if "adapt" in stages:
-            teacher: Model = job.new_teacher()
+            teacher = job.new_teacher()
             for mode in stages["adapt"].results["modes"]:
                 load_weights(stages["adapt"].folder / f"{mode}.safetensors", teacher)
-                logits[mode] = predict_outputs(teacher, test, **job.evaluation(), cost=cost)
+                logits[mode] = job.predict(teacher, test, cost=cost)
                 results["teacher"][mode] = job.task.metrics(logits[mode], targets)
             chosen = logits[stages["adapt"].results["chosen"]]
             results["agreement"] = float((chosen.argmax(1) == logits["student"].argmax(1)).float().mean())

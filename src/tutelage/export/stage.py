@@ -29,10 +29,9 @@ def export(job: Job, stages: Mapping[str, Stage], provenance: Mapping[str, Any])
     """
     folder = job.run.folder / "model"
     made_by = list(stages.values())[-1]
-    inputs = {"before": [stage.fingerprint for stage in (*job.before, *stages.values())], "forms": list(EXPORTERS)}
     outputs = [folder / "model.onnx", folder / "model.safetensors", folder / "model.json"]
     work = functools.partial(_work, job, made_by, folder, provenance)
-    return job.run.stage("export", inputs, work, outputs=outputs)
+    return job.stage("export", stages.values(), {"forms": list(EXPORTERS)}, work, outputs=outputs)
 
 
 def _work(
@@ -58,5 +57,5 @@ def _work(
                 metadata={"provenance": json.dumps(provenance)},
             )
             parity = check_parity(student, path, pictures)
-            results[name] = {"bytes": path.stat().st_size, "parity": parity.max_difference}
+            results[name] = {"bytes": path.stat().st_size, "parity": parity.relative}
     return results, cost.as_dict()

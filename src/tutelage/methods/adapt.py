@@ -74,15 +74,8 @@ def adapt(job: Job, stages: Mapping[str, Stage]) -> Stage:
     settings; results name the ``chosen`` one.
     """
     settings = job.recipe.adapt
-    inputs = {
-        "before": [stage.fingerprint for stage in job.before],
-        "teacher": job.recipe.teacher,
-        "views": job.recipe.views.model_dump(mode="json"),
-        "adapt": settings.model_dump(mode="json"),
-        "folds": job.recipe.folds,
-        "seed": job.recipe.seed,
-    }
-    return job.run.stage("adapt", inputs, functools.partial(_work, job))
+    inputs = {"teacher": job.recipe.teacher, "adapt": settings.model_dump(mode="json"), "folds": job.recipe.folds}
+    return job.stage("adapt", (), inputs, functools.partial(_work, job))
 
 
 def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,8 +10,6 @@ from typing import Any
 
 from pydantic import Field
 
-from tutelage.data.batch import DEFAULT_GROUP
-from tutelage.data.loader import Loader, ViewGroup
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
@@ -51,20 +49,13 @@ class DistillSettings(Settings):
 def distill(job: Job, stages: Mapping[str, Stage]) -> Stage:
     """Pretrain the student, head included, on the transfer set; writes ``student.safetensors``."""
     adapted = stages["adapt"]
-    inputs = {
-        "before": [*(stage.fingerprint for stage in job.before), adapted.fingerprint],
-        "student": job.recipe.student,
-        "start": job.recipe.start,
-        "views": job.recipe.views.model_dump(mode="json"),
-        "distill": job.recipe.distill.model_dump(mode="json"),
-        "seed": job.recipe.seed,
-    }
-    return job.run.stage("distill", inputs, functools.partial(_work, job, adapted))
+    recipe = job.recipe
+    inputs = {"student": recipe.student, "start": recipe.start, "distill": recipe.distill.model_dump(mode="json")}
+    return job.stage("distill", (adapted,), inputs, functools.partial(_work, job, adapted))
 
 
 def _work(job: Job, adapted: Stage, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     settings, world = job.recipe.distill, job.world
-    assert job.recipe.views.policy is not None
     assert settings.batch_size is not None
     assert settings.epochs is not None
     cost = Cost()
@@ -72,14 +63,7 @@ def _work(job: Job, adapted: Stage, folder: Path) -> tuple[dict[str, Any], dict[
         teacher = job.new_teacher()
         load_weights(adapted.folder / f"{adapted.results['chosen']}.safetensors", teacher)
         student = job.new_student()
-        loader = Loader(
-            job.transfer,
-            {DEFAULT_GROUP: ViewGroup(job.recipe.views.policy, job.view_size)},
-            batch_size=settings.batch_size,
-            seed=job.recipe.seed,
-            rank=world.rank,
-            world=world.size,
-        )
+        loader = job.loader(job.transfer, settings.batch_size)
         schedule = Schedule(
             steps=settings.epochs * loader.steps_per_epoch,
             batch_size=settings.batch_size,

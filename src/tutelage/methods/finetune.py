@@ -69,17 +69,15 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
     distilled student are optimistic; they still rank the candidates.
     """
     pretrained = stages.get("distill")
-    before = [*job.before, *([pretrained] if pretrained else [])]
+    recipe = job.recipe
     inputs = {
-        "before": [stage.fingerprint for stage in before],
-        "student": job.recipe.student,
-        "start": job.recipe.start,
-        "views": job.recipe.views.model_dump(mode="json"),
-        "finetune": job.recipe.finetune.model_dump(mode="json"),
-        "folds": job.recipe.folds,
-        "seed": job.recipe.seed,
+        "student": recipe.student,
+        "start": recipe.start,
+        "finetune": recipe.finetune.model_dump(mode="json"),
+        "folds": recipe.folds,
     }
-    return job.run.stage("finetune", inputs, functools.partial(_work, job, pretrained))
+    after = [pretrained] if pretrained is not None else []
+    return job.stage("finetune", after, inputs, functools.partial(_work, job, pretrained))
 
 
 def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

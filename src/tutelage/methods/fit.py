@@ -9,10 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from tutelage.data.batch import DEFAULT_GROUP
-from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
-from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost
 from tutelage.methods.choose import Candidate
 from tutelage.methods.job import Job, Split
@@ -49,22 +46,13 @@ class SupervisedFit:
     def fit(self, samples: Samples, *, checkpoint: Path | None = None, shown: str = "") -> Trained:
         """Train on all of ``samples``; shown in the progress when it has a name."""
         self.model.load_state_dict(self.start(samples))
-        recipe, world = self.job.recipe, self.job.world
         schedule = self.schedule(len(samples))
-        assert recipe.views.policy is not None
-        group = ViewGroup(recipe.views.policy, self.job.view_size)
-        loader = Loader(
-            samples,
-            {DEFAULT_GROUP: group},
-            batch_size=schedule.batch_size,
-            seed=recipe.seed,
-            rank=world.rank,
-            world=world.size,
-        )
+        loader = self.job.loader(samples, schedule.batch_size)
         objective = Supervised(self.job.task, label_smoothing=self.label_smoothing)
         phase = Phase(shown or self.name, loader, {"supervised": (objective, 1.0)}, schedule, self.trained)
         progress = self.job.progress if shown else Quiet()
-        return train(phase, self.model, world=world, seed=recipe.seed, progress=progress, checkpoint=checkpoint)
+        seed = self.job.recipe.seed
+        return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
 
     def outcomes(self, trained: Trained, samples: Samples) -> tuple[Mapping[str, Tensor], Cost]:
         """Return the logits of ``samples`` under each variant of the trained weights."""
@@ -74,7 +62,7 @@ class SupervisedFit:
             state = weights(trained, variant)
             if state is not None:
                 self.model.load_state_dict(state)
-                found[variant] = predict_outputs(self.model, samples, **self.job.evaluation(), cost=cost)
+                found[variant] = self.job.predict(self.model, samples, cost=cost)
         return found, cost
 
     def candidate(self, group: str) -> Candidate:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from tutelage.data.batch import DEFAULT_GROUP
+from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.data.splits import folds
-from tutelage.errors import ModelError
+from tutelage.evaluation.predict import predict_outputs
+from tutelage.ledger import Cost
 from tutelage.models.model import Model
+from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder
 from tutelage.progress import Progress
-from tutelage.run import Run, Stage
+from tutelage.run import Run, Stage, Work
 from tutelage.tasks import Task
 from tutelage.training.distributed import World
 
@@ -34,7 +41,6 @@ class Job:
         labeled: The labels that may be used.
         validation: Given validation data, or ``None``.
         transfer: Unlabeled data.
-        view_size: Side of the raw views that student and teacher share.
         run: The run folder.
         world: Device and processes.
         progress: Shows where work is.
@@ -47,7 +53,6 @@ class Job:
     labeled: Samples
     validation: Samples | None
     transfer: Samples
-    view_size: int
     run: Run
     world: World
     progress: Progress
@@ -61,31 +66,65 @@ class Job:
         pairs = folds(self.labeled.labels(), seed=self.recipe.seed, most=self.recipe.folds)
         return [(self.labeled.subset(fit), self.labeled.subset(held)) for fit, held in pairs]
 
+    def stage(
+        self,
+        name: str,
+        after: Iterable[Stage],
+        settings: Mapping[str, Any],
+        work: Work,
+        *,
+        outputs: Sequence[Path] = (),
+    ) -> Stage:
+        """Run one stage in the run folder, after the stages that it builds on (see :meth:`Run.stage`)."""
+        inputs = {
+            "after": [stage.fingerprint for stage in (*self.before, *after)],
+            "seed": self.recipe.seed,
+            "views": self.recipe.views.model_dump(mode="json"),
+            **settings,
+        }
+        return self.run.stage(self.prefix + name, inputs, work, outputs=outputs)
+
     def new_student(self) -> Model:
         """Build the student at its start, the same for the same seed."""
-        torch.manual_seed(self.recipe.seed)
-        encoder = build_encoder(
-            self.recipe.student,
-            pretrained=self.recipe.start == "pretrained",
-            size=self.recipe.views.student_size,
+        views = self.recipe.views
+        model = self._build(
+            self.recipe.student, pretrained=self.recipe.start == "pretrained", size=views.student_size
         )
-        return self._with_head(Model(encoder, self.task.head(encoder.widths["features"], len(self.labeled.classes))))
+        preprocess = model.encoder.preprocess
+        assert isinstance(preprocess, ImagePreprocess)
+        # What it is evaluated on is what it is deployed with: the center square, resized once, as views are.
+        model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
+        return model
 
     def new_teacher(self) -> Model:
-        """Build the pretrained teacher with a new head.
+        """Build the pretrained teacher with a new head."""
+        assert self.recipe.teacher is not None
+        return self._build(self.recipe.teacher, pretrained=True, size=self.recipe.views.teacher_size)
 
-        Raises:
-            ModelError: The recipe names none.
-        """
-        if self.recipe.teacher is None:
-            raise ModelError("this method needs a teacher; name one, such as bundled:efficientnet-lite0")
+    def _build(self, name: str, *, pretrained: bool, size: int | None) -> Model:
         torch.manual_seed(self.recipe.seed)
-        encoder = build_encoder(self.recipe.teacher, pretrained=True, size=self.recipe.views.teacher_size)
-        return self._with_head(Model(encoder, self.task.head(encoder.widths["features"], len(self.labeled.classes))))
+        encoder = build_encoder(name, pretrained=pretrained, size=size)
+        model = Model(encoder, self.task.head(encoder.widths["features"], len(self.labeled.classes)))
+        model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
-    def _with_head(self, model: Model) -> Model:
-        return model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    def predict(self, model: Model, samples: Samples, *, output: str = "logits", cost: Cost) -> Tensor:
+        """Return an output of a model for samples in their evaluation view, at the model's own size."""
+        preprocess = model.encoder.preprocess
+        assert isinstance(preprocess, ImagePreprocess)
+        crop = self.recipe.views.crop or 1.0
+        return predict_outputs(model, samples, size=preprocess.size, crop=crop, output=output, cost=cost)
 
-    def evaluation(self) -> dict[str, Any]:
-        """Return the evaluation view, as :func:`tutelage.evaluation.predict.predict_outputs` takes it."""
-        return {"size": self.view_size, "crop": self.recipe.views.crop}
+    def loader(self, samples: Samples, batch_size: int) -> Loader:
+        """Return a loader of augmented views for training."""
+        views = self.recipe.views
+        assert views.policy is not None
+        assert views.size is not None
+        return Loader(
+            samples,
+            {DEFAULT_GROUP: ViewGroup(views.policy, views.size)},
+            batch_size=batch_size,
+            seed=self.recipe.seed,
+            rank=self.world.rank,
+            world=self.world.size,
+        )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tutelage.data.images import ImageBank
 from tutelage.data.samples import Samples
-from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost, counted
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
@@ -43,12 +42,13 @@ class CachedFeatures:
 
 def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: Cost) -> CachedFeatures:
     """Run the encoder once over each sample's evaluation view and ``views`` augmented views."""
-    policy = job.recipe.views.policy
+    policy, size = job.recipe.views.policy, job.recipe.views.size
     assert policy is not None
+    assert size is not None
     unmixed = policy.model_copy(update={"mix": 0.0})  # a probe takes one class a row
-    found = [predict_outputs(model, samples, **job.evaluation(), output="features", cost=cost)]
+    found = [job.predict(model, samples, output="features", cost=cost)]
     assert samples.images is not None
-    bank = ImageBank(samples.images, job.view_size)
+    bank = ImageBank(samples.images, size)
     model.eval()
     for number in range(views):
         parts = []
@@ -60,7 +60,7 @@ def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: C
             drawn = sample_views(
                 unmixed, samples.keys[rows], rows, numbers, seed=job.recipe.seed, aspects=aspects, partners=None
             )
-            moved = render(pictures, drawn, job.view_size).to(job.world.device)
+            moved = render(pictures, drawn, size).to(job.world.device)
             with torch.no_grad():
                 outputs, flops = counted(lambda moved=moved: model(moved, {"features"}))  # type: ignore[misc]
             parts.append(outputs.require("features").float().cpu())

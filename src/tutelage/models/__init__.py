@@ -1,1 +1,27 @@
 """Encoders from their sources (timm, open_clip, transformers, bundled), heads, and the models they make."""
+
+from __future__ import annotations
+
+from tutelage.models.model import Encoder, Head, LinearHead, Model, parameter_count, weight_hash
+from tutelage.models.outputs import Outputs
+from tutelage.models.preprocess import ImagePreprocess, PairInputs, PairPreprocess, Preprocess, TextPreprocess
+from tutelage.models.sources import SOURCES, Source, build_encoder, check_name
+
+__all__ = [
+    "SOURCES",
+    "Encoder",
+    "Head",
+    "ImagePreprocess",
+    "LinearHead",
+    "Model",
+    "Outputs",
+    "PairInputs",
+    "PairPreprocess",
+    "Preprocess",
+    "Source",
+    "TextPreprocess",
+    "build_encoder",
+    "check_name",
+    "parameter_count",
+    "weight_hash",
+]

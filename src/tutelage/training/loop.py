@@ -217,7 +217,7 @@ class _Trainer:
     def record(self, losses: Mapping[str, Tensor], checkpoint: Path | None) -> dict[str, float]:
         """Keep a point of the curves, and return what is worth showing."""
         self.check_finite(checkpoint)
-        point = {name: float(value) for name, value in losses.items()}
+        point = {name: float(value.detach()) for name, value in losses.items()}
         self.history.append({"step": self.done, **point, "learning_rate": self.optimizer.param_groups[0]["lr"]})
         return {"loss": point["loss"], "images": float(self.cost.images), "waiting": self.cost.waiting}
 

@@ -1,0 +1,97 @@
+"""What a run found, as plain data with a version: ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.data.prepare import PreparedData
+from tutelage.methods.job import Job
+from tutelage.models.model import parameter_count
+from tutelage.run import SCHEMA, Stage, versions
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder.
+        data: The content of ``results.json``.
+        stages: Its stages in order.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The student's metrics: ``val`` (on held-out labels) and ``test``, or ``None`` without test data."""
+        metrics: Mapping[str, Any] = self.data["metrics"]
+        return metrics
+
+
+def collect(
+    job: Job,
+    data: PreparedData,
+    stages: Mapping[str, Stage],
+    evaluated: Stage,
+    baselines: Mapping[str, tuple[Mapping[str, Stage], Stage]],
+) -> dict[str, Any]:
+    """Return the content of ``results.json``.
+
+    Args:
+        job: What was run.
+        data: Its samples.
+        stages: The method's stages.
+        evaluated: The evaluation.
+        baselines: Stages and evaluation of each baseline.
+    """
+    recipe = job.recipe
+    spent = [*stages.values(), evaluated]
+    student = {"name": recipe.student, "params": parameter_count(job.new_student())}
+    teacher = stages["adapt"].results["teacher"] if "adapt" in stages else None
+    return {
+        "schema": SCHEMA,
+        "task": recipe.task,
+        "method": recipe.method,
+        "start": recipe.start,
+        "seed": recipe.seed,
+        "teacher": teacher,
+        "student": student,
+        "labels": {"amount": recipe.data.labels, "images": len(data.labeled), "classes": len(data.labeled.classes)},
+        "images": {
+            "transfer": len(data.transfer),
+            "test": 0 if data.test is None else len(data.test),
+            "dropped": data.dropped,
+        },
+        "metrics": {"val": _held_out(stages), "test": evaluated.results["student"]},
+        "teacher_metrics": evaluated.results["teacher"],
+        "agreement": evaluated.results.get("agreement"),
+        "cost": _cost(spent),
+        "baselines": {
+            name: {
+                "metrics": {"val": _held_out(theirs), "test": judged.results["student"]},
+                "cost": _cost([*theirs.values(), judged]),
+            }
+            for name, (theirs, judged) in baselines.items()
+        },
+        "versions": versions(),
+    }
+
+
+def _held_out(stages: Mapping[str, Stage]) -> dict[str, Any]:
+    metrics: dict[str, Any] = stages["finetune"].results["chosen"]["metrics"]
+    return metrics
+
+
+def _cost(stages: list[Stage]) -> dict[str, Any]:
+    rows = [{"name": stage.name, **stage.cost} for stage in stages]
+    return {
+        "stages": rows,
+        "seconds": sum(row["seconds"] for row in rows),
+        "flops": sum(row["flops"] for row in rows),
+    }

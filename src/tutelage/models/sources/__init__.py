@@ -1,0 +1,106 @@
+"""Where encoders come from: timm, open_clip, transformers, and packages that bundle weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tutelage.errors import UnknownNameError
+from tutelage.models.model import Encoder
+from tutelage.models.sources import bundled_models, open_clip_models, timm_models, transformers_models
+
+
+class _Build(Protocol):
+    def __call__(self, identifier: str, *, pretrained: bool, size: int | None) -> Encoder: ...
+
+
+class _Check(Protocol):
+    def __call__(self, identifier: str, *, pretrained: bool, size: int | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that encoders come from.
+
+    Attributes:
+        summary: What it offers, in one line, and how its models are named.
+        build: Builds the encoder that an identifier (the name after the colon) names, in eval mode.
+        check: Checks all about an identifier that needs neither building nor downloading.
+        names: Lists the identifiers that exist, for suggestions and listings; empty where anybody can add some.
+    """
+
+    summary: str
+    build: _Build
+    check: _Check
+    names: Callable[[], list[str]]
+
+
+SOURCES: dict[str, Source] = {
+    "timm": Source(
+        "image models from timm: timm:NAME, or timm:NAME.TAG for particular weights",
+        timm_models.build,
+        timm_models.check,
+        timm_models.names,
+    ),
+    "openclip": Source(
+        "image towers of CLIP-like models from open_clip: openclip:NAME/TAG",
+        open_clip_models.build,
+        open_clip_models.check,
+        open_clip_models.names,
+    ),
+    "hf": Source(
+        "image and text encoders from transformers: hf:OWNER/NAME on the hub, or hf:./FOLDER",
+        transformers_models.build,
+        transformers_models.check,
+        transformers_models.names,
+    ),
+    "bundled": Source(
+        "weights inside Python packages, no hub needed: bundled:NAME",
+        bundled_models.build,
+        bundled_models.check,
+        bundled_models.names,
+    ),
+}
+
+
+def build_encoder(name: str, *, pretrained: bool, size: int | None = None) -> Encoder:
+    """Build the encoder that a name such as ``timm:fastvit_s12`` stands for, float32, on the CPU, in eval mode.
+
+    Args:
+        name: A source and its own name for a model, with a colon between.
+        pretrained: Whether to load its pretrained weights; otherwise it starts at random, with mean and standard
+            deviation 0.5.
+        size: Side of the input in pixels (length in tokens for a text encoder); by default the model's own, or 252
+            for large patch-14 models.
+
+    Raises:
+        UnknownNameError: There is no such source or model; names the close ones.
+        ModelError: The weights cannot be had, or the size does not fit.
+    """
+    source, identifier = _parse(name)
+    return source.build(identifier, pretrained=pretrained, size=size)
+
+
+def check_name(name: str, *, pretrained: bool, size: int | None = None) -> None:
+    """Check all that :func:`build_encoder` would refuse and that needs neither building nor downloading.
+
+    Raises:
+        UnknownNameError: There is no such source or model; names the close ones.
+        ModelError: It has no pretrained weights, its package is not installed, or the size does not fit.
+    """
+    source, identifier = _parse(name)
+    source.check(identifier, pretrained=pretrained, size=size)
+
+
+def _parse(name: str) -> tuple[Source, str]:
+    prefix, _, identifier = name.partition(":")
+    if identifier and prefix in SOURCES:
+        return SOURCES[prefix], identifier
+    known = [f"{key}:{each}" for key, source in SOURCES.items() for each in source.names()]
+    exact = [each for each in known if each.partition(":")[2] == (identifier or name)]
+    hint = f"(a name starts with one of {', '.join(f'{key}:' for key in SOURCES)})"
+    raise UnknownNameError("model", name, exact or known, hint)
+
+
+__all__ = ["SOURCES", "Source", "build_encoder", "check_name"]

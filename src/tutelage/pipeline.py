@@ -1,0 +1,144 @@
+"""The main job: every stage in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.data.prepare import PreparedData, prepare_data
+from tutelage.data.readers import check_data
+from tutelage.evaluation.results import Result, collect
+from tutelage.evaluation.stage import evaluate
+from tutelage.export.stage import export
+from tutelage.methods import METHODS, Job
+from tutelage.models.sources import check_name
+from tutelage.progress import Progress, Quiet
+from tutelage.recipe import Recipe
+from tutelage.report.page import write_page
+from tutelage.run import Run, Stage, open_run, versions, write_json, write_whole
+from tutelage.tasks import TASKS
+from tutelage.training.distributed import World, pick_device, world
+
+
+def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None) -> Result:
+    """Run a recipe, or what is left of it, in its run folder.
+
+    Args:
+        recipe: What to run.
+        out: The run folder; ``runs/`` and a name made of the recipe where not given.
+        progress: Shows where work is.
+
+    Raises:
+        TutelageError: Something asked for cannot be done; what was finished stays and is not run again.
+    """
+    folder = out or default_folder(recipe)
+    with world(recipe.device) as here:
+        shown = progress if progress is not None and here.first else Quiet()
+        with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            data, recipe = check(recipe)
+            shown.say(recipe.to_yaml())
+            if here.first:
+                write_whole(folder / "recipe.yaml", recipe.to_yaml())
+            result = _stages(recipe, data, opened, here, shown)
+            if here.first:
+                write_json(folder / "results.json", result.data)
+                write_page(folder)
+            here.barrier()
+    return result
+
+
+def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
+    """Check everything that can be checked before the first expensive step.
+
+    Returns:
+        The data, and the recipe with every open key filled in.
+
+    Raises:
+        TutelageError: What is wrong, where, and what to do.
+    """
+    pick_device(recipe.device)
+    settings = recipe.data
+    for where in (settings.labeled, settings.validation, settings.test, settings.transfer):
+        if where is not None:
+            check_data(where)
+    if recipe.teacher is not None:
+        check_name(recipe.teacher, pretrained=True)
+    check_name(recipe.student, pretrained=recipe.start == "pretrained")
+    data = prepare_data(settings, seed=recipe.seed)
+    resolved = recipe.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+    return data, resolved
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Return ``runs/DATA-METHOD-STUDENT-sSEED``."""
+    parts = (Path(recipe.data.labeled).name, recipe.method, recipe.student.rsplit(":", 1)[-1], f"s{recipe.seed}")
+    return Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts))
+
+
+def _stages(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Result:
+    read = _read(data, opened)
+    job = Job(
+        recipe=recipe,
+        task=TASKS[recipe.task],
+        labeled=data.labeled,
+        validation=data.validation,
+        transfer=data.transfer,
+        run=opened,
+        world=here,
+        progress=progress,
+        before=(read,),
+    )
+    stages = run_method(job)
+    evaluated = evaluate(job, stages, data.test)
+    exported = export(job, stages, provenance(recipe, data))
+    baselines = {name: _baseline(job, name, data) for name in recipe.baselines}
+    found = collect(job, data, stages, evaluated, baselines)
+    return Result(opened.folder, {**found, "export": dict(exported.results)}, tuple(opened.stages))
+
+
+def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    """Return how a model came to be, as plain data that goes with its files."""
+    return {
+        "made_with": f"tutelage {versions()['tutelage']}",
+        "method": recipe.method,
+        "teacher": recipe.teacher if METHODS[recipe.method].needs_teacher else None,
+        "student": recipe.student,
+        "start": recipe.start,
+        "seed": recipe.seed,
+        "labels": len(data.labeled),
+        "transfer_images": len(data.transfer),
+    }
+
+
+def run_method(job: Job) -> dict[str, Stage]:
+    """Run the stages of the recipe's method, and return them by name."""
+    stages: dict[str, Stage] = {}
+    for name, stage in METHODS[job.recipe.method].stages.items():
+        stages[name] = stage(job, stages)
+    return stages
+
+
+def _baseline(job: Job, name: str, data: PreparedData) -> tuple[dict[str, Stage], Stage]:
+    """Run another method on the same student, data and start."""
+    settings = job.recipe.model_copy(update={"method": name, "finetune": type(job.recipe.finetune)()})
+    recipe = settings.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+    other = dataclasses.replace(job, recipe=recipe, prefix=f"{name}-")
+    stages = run_method(other)
+    return stages, evaluate(other, stages, data.test)
+
+
+def _read(data: PreparedData, opened: Run) -> Stage:
+    """Keep which samples the run works with."""
+    parts = {"labeled": data.labeled, "validation": data.validation, "test": data.test, "transfer": data.transfer}
+    fingerprints = {name: None if part is None else part.fingerprint for name, part in parts.items()}
+    counts = {name: 0 if part is None else len(part) for name, part in parts.items()}
+
+    def work(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        if opened.writes:
+            write_json(folder / "labeled.json", {"ids": list(data.labeled.ids)})
+        return {"images": counts, "dropped": data.dropped, "classes": list(data.labeled.classes)}, {}
+
+    return opened.stage("data", fingerprints, work)
