@@ -19,7 +19,8 @@ from tutelage.run import Stage
 def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Stage:
     """Evaluate the student, and the teacher in every mode that it was adapted in, on the test set.
 
-    Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C].
+    Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C], and
+    the ``targets``.
     """
     made_by = list(stages.values())[-1]
     inputs = {"test": None if test is None else test.fingerprint}
@@ -37,7 +38,7 @@ def _work(
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
         targets = torch.from_numpy(test.labels())
-        logits = {"student": job.predict(student, test, cost=cost)}
+        logits = {"targets": targets, "student": job.predict(student, test, cost=cost)}
         results["student"] = job.task.metrics(logits["student"], targets)
         if "adapt" in stages:
             teacher = job.new_teacher()

@@ -13,7 +13,8 @@ from tutelage.errors import ModelError, RunError
 from tutelage.export.predict import LoadedModel
 from tutelage.models.model import Head, LinearHead, Model, weight_hash
 from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict, preprocess_to_dict
-from tutelage.run import write_json, write_whole
+from tutelage.models.weights import load_weights, save_weights
+from tutelage.run import write_json
 
 SCHEMA = 1
 """Version of ``model.json``; it grows when an older Tutelage could not read a new one."""
@@ -35,8 +36,6 @@ def save_model(
         ModelError: The model is of a kind that the folder cannot describe.
         RunError: A file cannot be written.
     """
-    from safetensors.torch import save
-
     preprocess, head = model.encoder.preprocess, model.head
     if not isinstance(preprocess, ImagePreprocess) or not isinstance(head, LinearHead):
         raise ModelError(
@@ -54,13 +53,11 @@ def save_model(
         "weights": weight_hash(model),
         "provenance": dict(provenance),
     }
-    # Copies: safetensors refuses tensors that share memory, and tied weights do.
-    weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
-    write_whole(folder / "model.safetensors", save(weights))
+    save_weights(folder / "model.safetensors", model.state_dict())
     write_json(folder / "model.json", description)
 
 
@@ -90,7 +87,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
         raise ModelError(f"{folder / 'model.json'}: incomplete ({what}); copy or make the model again") from error
     encoder.preprocess = preprocess
     model = Model(encoder, head)
-    _load_weights(model, folder / "model.safetensors")
+    load_weights(folder / "model.safetensors", model)
     if weight_hash(model) != expected:
         raise ModelError(f"{folder}: model.safetensors is not the file that model.json describes; copy both again")
     return LoadedModel(model=model.to(device).eval().requires_grad_(False), classes=classes, task=task)
@@ -123,20 +120,3 @@ def _head(kind: str, width: int, classes: int) -> Head:
     if kind != "linear":
         raise ModelError(f"model.json names a head {kind!r}; this Tutelage knows 'linear'; update Tutelage")
     return LinearHead(width, classes)
-
-
-def _load_weights(model: Model, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        model.load_state_dict(load(path.read_bytes()), strict=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: missing; copy the whole model folder") from error
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: damaged or cut short ({error}); copy or make the model again") from error
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"{path}: weights do not fit {model.encoder.name} ({first}); was it copied whole?"
-        ) from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tutelage.errors import ModelError
 from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess
+from tutelage.views.render import TIE
 
 
 class Deployable(nn.Module):
@@ -65,7 +66,7 @@ class Deployable(nn.Module):
 
 def center_side(height: int, width: int, crop: float) -> int:
     """Return the side of the center square that evaluation keeps, in pixels; at least 1."""
-    return max(1, math.floor(min(height, width) * crop + 0.5))
+    return max(1, math.floor(min(height, width) * crop + 0.5 + TIE))
 
 
 def inference_copy(model: Model) -> Model:

@@ -18,6 +18,7 @@ from tutelage.export.graph import Deployable, inference_copy
 from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess, preprocess_to_dict
 from tutelage.run import write_whole
+from tutelage.views.render import TIE
 
 OPSET = 18
 """The first opset whose Resize can antialias."""
@@ -155,7 +156,7 @@ def _front(preprocess: ImagePreprocess, core: Any) -> Any:
     extent = add("Shape", "images", start=1, end=3)
     short = add("Cast", add("ReduceMin", extent, keepdims=1), to=TensorProto.DOUBLE)
     share = add("Mul", short, constant(TensorProto.DOUBLE, preprocess.crop))
-    rounded = add("Cast", add("Add", share, constant(TensorProto.DOUBLE, 0.5)), to=TensorProto.INT64)
+    rounded = add("Cast", add("Add", share, constant(TensorProto.DOUBLE, 0.5 + TIE)), to=TensorProto.INT64)
     side = add("Max", rounded, constant(TensorProto.INT64, 1))
     start = add("Div", add("Sub", extent, side), constant(TensorProto.INT64, 2))
     square = add("Slice", "images", start, add("Add", start, side), constant(TensorProto.INT64, 1, 2))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
@@ -18,7 +19,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    write_whole(path, save({key: value.detach().cpu().contiguous() for key, value in state.items()}))
+    # Copies: safetensors refuses tensors that share memory, and tied weights do.
+    write_whole(path, save({key: value.detach().cpu().clone().contiguous() for key, value in state.items()}))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -28,6 +30,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
         ModelError: They are missing, damaged, or of another model.
     """
     try:
-        model.load_state_dict(load_file(path), strict=True)
-    except Exception as error:  # safetensors and torch raise many types
-        raise ModelError(f"{path}: not the weights of this model ({str(error).splitlines()[0]})") from error
+        model.load_state_dict(load(path.read_bytes()), strict=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: missing; copy or make it again") from error
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: damaged or cut short ({error}); copy or make it again") from error
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: weights do not fit this model ({first}); was it copied whole?") from error

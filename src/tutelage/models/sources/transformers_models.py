@@ -46,7 +46,7 @@ def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
     if identifier.startswith((".", "/", "~")) or folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{name}: {folder} is no folder with a config.json; save a model there first")
-        if pretrained and not any(folder.glob(pattern) for pattern in ("*.safetensors", "*.bin")):
+        if pretrained and not any(file.suffix in {".safetensors", ".bin"} for file in folder.iterdir()):
             raise ModelError(f"{name}: {folder} has a config.json but no weights (*.safetensors)")
     elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier):
         raise ModelError(f"{name} names neither a repository (OWNER/NAME) nor a folder (./FOLDER)")
@@ -63,7 +63,12 @@ def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
     check(identifier, pretrained=pretrained, size=size)
     folder = Path(identifier).expanduser()
     path = str(folder) if folder.is_dir() else identifier
-    source = {"source": "hf", "identifier": identifier, "pretrained": path if pretrained else None, "license": None}
+    source = {
+        "source": "hf",
+        "identifier": identifier,
+        "pretrained": identifier if pretrained else None,
+        "license": None,
+    }
     return build_from(path, f"hf:{identifier}", pretrained=pretrained, size=size, source=source)
 
 

@@ -1,0 +1,92 @@
+"""``tutelage transfer``: one run, by recipe or by headline flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tutelage.recipe import Recipe
+
+
+def transfer(
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe file (YAML); flags override its keys.")] = None,
+    task: Annotated[str | None, typer.Option(help="What is to be learned: classification.")] = None,
+    labeled: Annotated[str | None, typer.Option(help="Labeled data: a folder per class, or a built-in name.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels to use: N per class, max:N, P%, or all.")] = None,
+    test: Annotated[str | None, typer.Option(help="Labeled data to report on; never trains or chooses.")] = None,
+    transfer: Annotated[
+        str | None, typer.Option(help="Unlabeled data; the rest of the labeled data if not given.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Foundation model, such as timm:vit_small_patch14_dinov2.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Small model, such as timm:fastvit_s12.")] = None,
+    method: Annotated[str | None, typer.Option(help="How the student is made (tutelage list methods).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; a name under runs/ if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as distill.epochs=50.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check that everything is in order.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Make a small model from a teacher, a few labels and unlabeled images; resumes where it was interrupted."""
+    from tutelage.recipe import load_recipe, make_recipe, parse_setting
+
+    flags: dict[str, Any] = {
+        "task": task,
+        "data.labeled": labeled,
+        "data.labels": labels,
+        "data.test": test,
+        "data.transfer": transfer,
+        "teacher": teacher,
+        "student": student,
+        "method": method,
+        "seed": seed,
+    }
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    overrides.update(parse_setting(setting) for setting in settings or [])
+    made = make_recipe({}, overrides) if recipe is None else load_recipe(recipe, overrides)
+    if check:
+        show_check(made, as_json=as_json)
+    else:
+        run_and_show(made, out, as_json=as_json)
+
+
+def show_check(recipe: Recipe, *, as_json: bool) -> None:
+    """Check a recipe and its data, and show what a run would use."""
+    from tutelage.cli.console import err_console, print_json
+    from tutelage.pipeline import check
+
+    data, resolved = check(recipe)
+    counts = {
+        "labels": len(data.labeled),
+        "validation": 0 if data.validation is None else len(data.validation),
+        "test": 0 if data.test is None else len(data.test),
+        "transfer": len(data.transfer),
+        "dropped": data.dropped,
+    }
+    if as_json:
+        print_json({"ok": True, "images": counts, "recipe": resolved.model_dump(mode="json")})
+        return
+    console = err_console()
+    console.print(resolved.to_yaml(), markup=False, highlight=False)
+    console.print(", ".join(f"{name}: {count}" for name, count in counts.items()), markup=False, highlight=False)
+    console.print("everything is in order")
+
+
+def run_and_show(recipe: Recipe, out: Path | None, *, as_json: bool) -> None:
+    """Run a recipe and show what it found."""
+    from tutelage.cli.console import Bars, err_console, print_json
+    from tutelage.pipeline import run
+    from tutelage.report.summary import summary
+
+    console = err_console()
+    result = run(recipe, out, progress=Bars(console))
+    if as_json:
+        print_json({**result.data, "folder": str(result.folder)})
+    else:
+        console.print(summary(result.data, result.folder))
