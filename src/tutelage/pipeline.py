@@ -97,7 +97,8 @@ def _stages(recipe: Recipe, data: PreparedData, opened: Run, here: World, progre
     baselines = {name: _baseline(job, name, data) for name in recipe.baselines}
     found = collect(job, data, stages, evaluated, baselines)
     folders = {stage.name: stage.folder.name for stage in opened.stages}
-    return Result(opened.folder, {**found, "export": dict(exported.results), "folders": folders}, tuple(opened.stages))
+    found |= {"export": dict(exported.results), "folders": folders}
+    return Result(opened.folder, found, tuple(opened.stages))
 
 
 def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
