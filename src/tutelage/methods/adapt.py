@@ -11,15 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from tutelage.data.samples import Samples
 from tutelage.ledger import Cost, measured
 from tutelage.methods.choose import Candidate, Choice, judge, ranked
-from tutelage.methods.fit import SupervisedFit, weights
+from tutelage.methods.fit import SupervisedFit, choose_fit
 from tutelage.methods.job import Job, Split
-from tutelage.methods.probe import CachedFeatures, cache_features, fit_probe
-from tutelage.models.model import Model
+from tutelage.methods.probe import cache_features, fit_probe
+from tutelage.models.model import Model, parameter_count
 from tutelage.models.weights import save_weights
-from tutelage.run import Stage, write_json
+from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.training.loop import State
 from tutelage.training.schedule import Schedule
@@ -31,8 +30,8 @@ class AdaptSettings(Settings):
     """How the teacher is adapted.
 
     Attributes:
-        modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher, from the
-            probe's head. The better one on held-out labels teaches.
+        modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher
+            with a new head. The better one on held-out labels teaches.
         penalties: L2 penalties that the probe chooses from.
         probe_views: Augmented views of each image that the probe is fitted on, besides the evaluation view.
         learning_rates: Peak rates that finetuning chooses from.
@@ -79,71 +78,60 @@ def adapt(job: Job, stages: Mapping[str, Stage]) -> Stage:
 
 
 def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = job.recipe.adapt
     cost = Cost()
+    judged: list[Choice] = []
+    best: dict[str, Choice] = {}
     with measured(cost, job.world.device):
         teacher = job.new_teacher()
-        classes = len(job.labeled.classes)
-        features = cache_features(job, teacher, job.labeled, settings.probe_views, cost)
         pretrained = {key: value.detach().clone() for key, value in teacher.state_dict().items()}
-
-        def probed(penalty: float, samples: Samples) -> State:
-            weight, bias = fit_probe(features.of(samples), classes, penalty=penalty)
-            return {**pretrained, "head.linear.weight": weight, "head.linear.bias": bias}
-
-        probes = [_probe_candidate(job, teacher, features, penalty, cost) for penalty in settings.penalties]
-        judged = judge(job, probes, folder, cost)
-        penalty = float(judged[0].candidate.removeprefix("probe-"))
-        start = functools.partial(probed, penalty)
-        fits = {
-            f"finetune-{rate:g}": SupervisedFit(
-                job,
-                f"finetune-{rate:g}",
-                teacher,
-                start,
-                functools.partial(settings.schedule, rate),
-                settings.label_smoothing,
-            )
-            for rate in settings.learning_rates
-        }
-        best: dict[str, Choice] = {"probe": judged[0]} if "probe" in settings.modes else {}
-        if "finetune" in settings.modes:
-            tuned = judge(job, [fit.candidate("finetune") for fit in fits.values()], folder, cost)
-            judged += tuned
-            best["finetune"] = tuned[0]
-        for mode, choice in best.items():
-            state: State | None = start(job.labeled)
-            if mode == "finetune":
-                checkpoint = folder / "finetune.checkpoint"
-                trained = fits[choice.candidate].fit(job.labeled, checkpoint=checkpoint, shown="finetune the teacher")
-                cost.add(trained.cost)
-                state = weights(trained, choice.variant)
-                if job.world.first:
-                    write_json(folder / "history.json", {"finetune the teacher": trained.history})
-            assert state is not None
+        for mode in job.recipe.adapt.modes:
+            teacher.load_state_dict(pretrained)
+            choices, state = MODES[mode](job, teacher, pretrained, folder, cost)
+            judged += choices
+            best[mode] = choices[0]
             if job.world.first:
                 save_weights(folder / f"{mode}.safetensors", state)
-    chosen = ranked(job.task, list(best.values()))[0].group
     results = {
-        "chosen": chosen,
+        "chosen": ranked(job.task, list(best.values()))[0].group,
         "modes": {mode: choice.as_dict() for mode, choice in best.items()},
         "judged": [choice.as_dict() for choice in judged],
-        "teacher": {"name": teacher.encoder.name, **teacher.encoder.source},
+        "teacher": {"name": teacher.encoder.name, "params": parameter_count(teacher), **teacher.encoder.source},
     }
     return results, cost.as_dict()
 
 
-def _probe_candidate(job: Job, teacher: Model, features: CachedFeatures, penalty: float, cost: Cost) -> Candidate:
-    classes = len(job.labeled.classes)
-    held_features: dict[int, Tensor] = {}
+def _probe(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost) -> tuple[list[Choice], State]:
+    settings, classes = job.recipe.adapt, len(job.labeled.classes)
+    features = cache_features(job, teacher, job.labeled, settings.probe_views, cost)
+    given = job.validation
+    held_features = None if given is None else cache_features(job, teacher, given, 0, cost)
 
-    def held_out(turn: int, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
-        fit, held = split
-        if job.validation is None:
-            values = features.of(held).values[0]
-        else:
-            values = held_features.setdefault(turn, cache_features(job, teacher, held, 0, cost).values[0])
-        weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)
-        return {"raw": values @ weight.T + bias}, Cost()
+    def candidate(penalty: float) -> Candidate:
+        def held_out(split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+            fit, held = split
+            values = (held_features or features).of(held).values[0]
+            weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)
+            return {"raw": values @ weight.T + bias}, Cost()
 
-    return Candidate(f"probe-{penalty:g}", "probe", held_out)
+        return Candidate(f"probe-{penalty:g}", "probe", held_out)
+
+    penalties = {f"probe-{penalty:g}": penalty for penalty in settings.penalties}
+    choices = judge(job, [candidate(penalty) for penalty in penalties.values()], folder, cost)
+    weight, bias = fit_probe(features, classes, penalty=penalties[choices[0].candidate])
+    return choices, {**pretrained, "head.linear.weight": weight, "head.linear.bias": bias}
+
+
+def _finetune(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost) -> tuple[list[Choice], State]:
+    # With a new head, not the probe's: in training, batch statistics move the features that one was fitted on.
+    settings = job.recipe.adapt
+    fits = {
+        f"finetune-{rate:g}": SupervisedFit(
+            job, teacher, pretrained, functools.partial(settings.schedule, rate), settings.label_smoothing
+        )
+        for rate in settings.learning_rates
+    }
+    return choose_fit(job, fits, folder, cost, shown="finetune the teacher")
+
+
+MODES = {"probe": _probe, "finetune": _finetune}
+"""How a teacher is adapted: each returns its choices, the best first, and the weights fitted on all labels."""

@@ -30,7 +30,7 @@ class Candidate:
 
     name: str
     group: str
-    held_out: Callable[[int, Split], tuple[Mapping[str, Tensor], Cost]]
+    held_out: Callable[[Split], tuple[Mapping[str, Tensor], Cost]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -
                 logits: dict[str, list[Tensor]] = {}
                 spent = Cost()
                 for turn, split in enumerate(splits):
-                    outcomes, part = candidate.held_out(turn, split)
+                    outcomes, part = candidate.held_out(split)
                     spent.add(part)
                     for variant, values in outcomes.items():
                         logits.setdefault(variant, []).append(values)

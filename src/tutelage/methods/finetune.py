@@ -10,15 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tutelage.data.samples import Samples
 from tutelage.ledger import Cost, measured
-from tutelage.methods.choose import judge
-from tutelage.methods.fit import SupervisedFit, weights
+from tutelage.methods.fit import SupervisedFit, choose_fit
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
-from tutelage.run import Stage, write_json
+from tutelage.run import Stage
 from tutelage.settings import Settings
-from tutelage.training.loop import State
 from tutelage.training.schedule import Schedule
 
 Rate = Annotated[float, Field(gt=0)]
@@ -89,30 +86,14 @@ def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, A
         if pretrained is not None:
             load_weights(pretrained.folder / "student.safetensors", student)
         start = {key: value.detach().clone() for key, value in student.state_dict().items()}
-
-        def from_start(samples: Samples) -> State:
-            return start
-
         fits = {
             f"finetune-{rate:g}": SupervisedFit(
-                job,
-                f"finetune-{rate:g}",
-                student,
-                from_start,
-                functools.partial(settings.schedule, rate),
-                settings.label_smoothing,
+                job, student, start, functools.partial(settings.schedule, rate), settings.label_smoothing
             )
             for rate in settings.learning_rates
         }
-        judged = judge(job, [fit.candidate("finetune") for fit in fits.values()], folder, cost)
-        trained = fits[judged[0].candidate].fit(
-            job.labeled, checkpoint=folder / "finetune.checkpoint", shown="finetune the student"
-        )
-        cost.add(trained.cost)
-        state = weights(trained, judged[0].variant)
-        assert state is not None
+        choices, state = choose_fit(job, fits, folder, cost, shown="finetune the student")
         if job.world.first:
             save_weights(folder / "student.safetensors", state)
-            write_json(folder / "history.json", {"finetune": trained.history})
-    results = {"chosen": judged[0].as_dict(), "judged": [choice.as_dict() for choice in judged]}
+    results = {"chosen": choices[0].as_dict(), "judged": [choice.as_dict() for choice in choices]}
     return results, cost.as_dict()

@@ -52,6 +52,10 @@ class Trained:
     history: list[dict[str, float]] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
+    def variants(self) -> dict[str, State]:
+        """Return the weights to choose from: ``raw``, and ``average`` if one was kept."""
+        return {"raw": self.raw} if self.average is None else {"raw": self.raw, "average": self.average}
+
 
 def train(
     phase: Phase,
