@@ -27,5 +27,6 @@ def test_tokens_become_rows_of_the_map_after_the_prefix() -> None:
     assert torch.equal(grid[1, :, 1, 0], tokens[1, 3 + 2])
 
 
-def test_tokens_that_are_no_square_have_no_map() -> None:
-    assert tokens_to_map(torch.zeros(1, 7, 3), 0) is None
+@pytest.mark.parametrize(("tokens", "prefix"), [(7, 0), (1, 1), (1, 5)])
+def test_tokens_that_are_no_square_have_no_map(tokens: int, prefix: int) -> None:
+    assert tokens_to_map(torch.zeros(1, tokens, 3), prefix) is None

@@ -47,8 +47,8 @@ def resampling(method: str) -> Interpolation:
 
 def tokens_to_map(tokens: Tensor, prefix: int) -> Tensor | None:
     """Reshape tokens [B, prefix + h*h, D] to a dense map [B, D, h, h]; ``None`` when they are no square grid."""
-    side = isqrt(tokens.shape[1] - prefix)
-    if prefix + side * side != tokens.shape[1]:
+    side = isqrt(max(0, tokens.shape[1] - prefix))
+    if side == 0 or prefix + side * side != tokens.shape[1]:
         return None
     return tokens[:, prefix:].transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, side)
 
