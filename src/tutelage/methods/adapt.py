@@ -21,6 +21,7 @@ from tutelage.models.weights import save_weights
 from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.training.loop import State
+from tutelage.training.phase import Statistics
 from tutelage.training.schedule import Schedule
 
 Rate = Annotated[float, Field(gt=0)]
@@ -39,6 +40,7 @@ class AdaptSettings(Settings):
         batch_size: Images a step in finetuning.
         label_smoothing: Of finetuning's loss.
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
+        statistics: BatchNorm's in finetuning: ``kept`` as pretrained, or ``batch``.
     """
 
     modes: tuple[Literal["probe", "finetune"], ...] = Field(default=("probe", "finetune"), min_length=1)
@@ -49,6 +51,7 @@ class AdaptSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.9995, ge=0, lt=1)
+    statistics: Statistics = "kept"
 
     def resolved(self, labels: int) -> AdaptSettings:
         """Fill in what suits this many labels."""
@@ -126,7 +129,12 @@ def _finetune(job: Job, teacher: Model, pretrained: State, folder: Path, cost: C
     settings = job.recipe.adapt
     fits = {
         f"finetune-{rate:g}": SupervisedFit(
-            job, teacher, pretrained, functools.partial(settings.schedule, rate), settings.label_smoothing
+            job,
+            teacher,
+            pretrained,
+            functools.partial(settings.schedule, rate),
+            settings.label_smoothing,
+            settings.statistics,
         )
         for rate in settings.learning_rates
     }

@@ -16,6 +16,7 @@ from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
 from tutelage.settings import Settings
+from tutelage.training.phase import Statistics
 from tutelage.training.schedule import Schedule
 
 Rate = Annotated[float, Field(gt=0)]
@@ -30,6 +31,7 @@ class FinetuneSettings(Settings):
         batch_size: Images a step.
         label_smoothing: Of the loss.
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
+        statistics: BatchNorm's: ``kept``, or ``batch``; kept after pretraining if not given.
     """
 
     learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
@@ -37,13 +39,18 @@ class FinetuneSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.9995, ge=0, lt=1)
+    statistics: Statistics | None = None
 
     def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
         """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
         epochs = max(20, 300 * math.sqrt(50 / labels)) if from_random else max(10, 60 * math.sqrt(50 / labels))
         rates = (1e-3, 3e-3) if from_random else (1e-4, 3e-4, 1e-3)
         return self.model_copy(
-            update={"epochs": self.epochs or round(epochs), "learning_rates": self.learning_rates or rates}
+            update={
+                "epochs": self.epochs or round(epochs),
+                "learning_rates": self.learning_rates or rates,
+                "statistics": self.statistics or ("batch" if from_random else "kept"),
+            }
         )
 
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
@@ -80,6 +87,7 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
 def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = job.recipe.finetune
     assert settings.learning_rates is not None
+    assert settings.statistics is not None
     cost = Cost()
     with measured(cost, job.world.device):
         student = job.new_student()
@@ -88,7 +96,12 @@ def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, A
         start = {key: value.detach().clone() for key, value in student.state_dict().items()}
         fits = {
             f"finetune-{rate:g}": SupervisedFit(
-                job, student, start, functools.partial(settings.schedule, rate), settings.label_smoothing
+                job,
+                student,
+                start,
+                functools.partial(settings.schedule, rate),
+                settings.label_smoothing,
+                settings.statistics,
             )
             for rate in settings.learning_rates
         }

@@ -17,7 +17,7 @@ from tutelage.objectives import Supervised
 from tutelage.progress import Quiet
 from tutelage.run import write_json
 from tutelage.training.loop import State, Trained, train
-from tutelage.training.phase import Phase
+from tutelage.training.phase import Phase, Statistics
 from tutelage.training.schedule import Schedule
 
 
@@ -31,6 +31,7 @@ class SupervisedFit:
         start: The weights to start from.
         schedule: For so many labels as are given.
         label_smoothing: Of the loss.
+        statistics: What BatchNorm does (see :class:`tutelage.training.phase.Phase`).
     """
 
     job: Job
@@ -38,6 +39,7 @@ class SupervisedFit:
     start: State
     schedule: Callable[[int], Schedule]
     label_smoothing: float
+    statistics: Statistics
 
     def train(self, samples: Samples, *, checkpoint: Path | None = None, shown: str = "") -> Trained:
         """Train on all of ``samples``; progress is shown when it has a name."""
@@ -45,7 +47,7 @@ class SupervisedFit:
         schedule = self.schedule(len(samples))
         objective = Supervised(self.job.task, label_smoothing=self.label_smoothing)
         loader = self.job.loader(samples, schedule.batch_size)
-        phase = Phase(shown, loader, {"supervised": (objective, 1.0)}, schedule)
+        phase = Phase(shown, loader, {"supervised": (objective, 1.0)}, schedule, statistics=self.statistics)
         progress = self.job.progress if shown else Quiet()
         seed = self.job.recipe.seed
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)

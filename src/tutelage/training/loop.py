@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tutelage.data.batch import Batch
@@ -120,11 +121,16 @@ class _Step(nn.Module):
         self._weighted = dict(phase.objectives)
         self._needs = phase.student_needs()
         self._train_encoder = phase.trained == "all"
+        self._keep_statistics = phase.statistics == "kept"
 
     def train(self, mode: bool = True) -> _Step:
         super().train(mode)
         if not self._train_encoder:
             self.model.encoder.eval()
+        if self._keep_statistics:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def forward(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:

@@ -17,6 +17,9 @@ from tutelage.objectives import Objective
 from tutelage.training.schedule import Schedule
 
 
+Statistics = Literal["batch", "kept"]
+
+
 class TargetSource(Protocol):
     """Where a teacher's outputs come from: the teacher itself, or a store."""
 
@@ -51,6 +54,8 @@ class Phase:
         objectives: By name, each with its weight.
         schedule: Length, batch size, rates.
         trained: ``all``, or ``head`` with the encoder frozen and in eval mode.
+        statistics: Whether BatchNorm normalizes by each batch and follows it (``batch``), or keeps the statistics
+            that it has (``kept``): with few images and steps it cannot follow, and a pretrained encoder is lost.
         teachers: Target sources by the names that objectives use.
     """
 
@@ -59,6 +64,7 @@ class Phase:
     objectives: Mapping[str, tuple[Objective, float]]
     schedule: Schedule
     trained: Literal["all", "head"] = "all"
+    statistics: Statistics = "batch"
     teachers: Mapping[str, TargetSource] = field(default_factory=dict)
 
     def check(self) -> None:
