@@ -16,7 +16,6 @@ from tutelage.models.outputs import Outputs
 from tutelage.objectives import Objective
 from tutelage.training.schedule import Schedule
 
-
 Statistics = Literal["batch", "kept"]
 
 
