@@ -10,6 +10,7 @@ from typing import Any
 
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
+from tutelage.data.splits import folds
 from tutelage.evaluation.results import Result, collect
 from tutelage.evaluation.stage import evaluate
 from tutelage.export.stage import export
@@ -37,8 +38,8 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
     folder = out or default_folder(recipe)
     with world(recipe.device) as here:
         shown = progress if progress is not None and here.first else Quiet()
+        data, recipe = check(recipe)
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
-            data, recipe = check(recipe)
             shown.say(recipe.to_yaml())
             if here.first:
                 write_whole(folder / "recipe.yaml", recipe.to_yaml())
@@ -68,7 +69,12 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
         check_name(recipe.teacher, pretrained=True)
     check_name(recipe.student, pretrained=recipe.start == "pretrained")
     data = prepare_data(settings, seed=recipe.seed)
+    if data.validation is None:
+        folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
     resolved = recipe.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+    if resolved.teacher is not None:
+        check_name(resolved.teacher, pretrained=True, size=resolved.views.teacher_size)
+    check_name(resolved.student, pretrained=resolved.start == "pretrained", size=resolved.views.student_size)
     return data, resolved
 
 

@@ -16,6 +16,7 @@ from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
 from tutelage.methods.finetune import FinetuneSettings
 from tutelage.models.sizes import native_size
+from tutelage.models.sources import is_path
 from tutelage.settings import Settings
 from tutelage.tasks import TASKS
 from tutelage.views.settings import ViewSettings
@@ -30,7 +31,8 @@ class Recipe(Settings):
         teacher: The foundation model; always pretrained.
         student: The small model.
         method: How the student is made.
-        start: Where the student starts: ``random`` or ``pretrained`` weights; the method's choice if not given.
+        start: Where the student starts: ``random`` or ``pretrained`` weights; if not given, pretrained for
+            a model made here, else the method's choice.
         seed: Seed of everything that is drawn.
         folds: Folds of cross-validation when no validation data are given.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
@@ -65,7 +67,7 @@ class Recipe(Settings):
             transfer: How many transfer images there are.
         """
         method = METHODS[self.method]
-        start = self.start or method.start
+        start = self.start or ("pretrained" if is_path(self.student) else method.start)
         alone = "distill" not in method.stages
         native = None if self.teacher is None else native_size(self.teacher)
         return self.model_copy(
@@ -83,18 +85,19 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file.
 
     Raises:
         RecipeError: The file is missing or not a recipe.
     """
+    path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML ({error})") from error
+        raise RecipeError(f"{path}: not YAML ({_on_one_line(error)})") from error
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with keys such as data, teacher, student")
     return make_recipe(data, overrides)
@@ -111,7 +114,7 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
         UnknownNameError: A key, task or method that does not exist.
         RecipeError: A value of the wrong type, or one that is missing.
     """
-    merged = dict(data)
+    merged = {"data": {}, **data}
     for dotted, value in (overrides or {}).items():
         _put(merged, dotted.split("."), value)
     try:
@@ -123,8 +126,8 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
     for name in (recipe.method, *recipe.baselines):
         if name not in METHODS:
             raise UnknownNameError("method", name, METHODS)
-    if METHODS[recipe.method].needs_teacher and recipe.teacher is None:
-        raise RecipeError(f"method {recipe.method!r} needs a teacher, such as bundled:efficientnet-lite0")
+        if METHODS[name].needs_teacher and recipe.teacher is None:
+            raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
     return recipe
 
 
@@ -140,7 +143,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {text!r}: the value is not YAML ({error})") from error
+        raise RecipeError(f"--set {text!r}: the value is not YAML ({_on_one_line(error)})") from error
 
 
 def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
@@ -153,16 +156,20 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def _explained(error: ValidationError) -> RecipeError:
-    """Turn the first of pydantic's complaints into one sentence."""
-    first = error.errors()[0]
+    """Turn one of pydantic's complaints into one sentence; a misspelled key may be why another one is missing."""
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         return UnknownNameError("key", where, [".".join([*path[:-1], name]) for name in _keys_at(path[:-1])])
     if first["type"] == "missing":
-        return RecipeError(f"{where}: is missing; every recipe needs it")
+        return RecipeError(f"{where}: is missing, and has no default")
     reason = first["msg"][0].lower() + first["msg"][1:]
     return RecipeError(f"{where}: {reason}, got {first['input']!r}")
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _keys_at(path: Sequence[str]) -> list[str]:

@@ -9,6 +9,9 @@ import typer
 from tutelage.cli import demo, doctor, listing, transfer
 from tutelage.errors import TutelageError
 
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 app = typer.Typer(
     name="tutelage",
     help="Turn a foundation model, a few labels and unlabeled data into a small model for one task.",
@@ -27,8 +30,10 @@ def main() -> None:
     try:
         app()
     except TutelageError as error:
-        print(f"tutelage: {error}", file=sys.stderr)
+        # What libraries say inside of it may run over several lines.
+        print("tutelage:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("tutelage: interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("tutelage: interrupted; the same command goes on from here", file=sys.stderr)
+        raise

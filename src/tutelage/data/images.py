@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
@@ -41,10 +41,11 @@ def decode(source: ImageSource | Image.Image) -> Tensor:
     if isinstance(source, np.ndarray):
         if (
             source.dtype != np.uint8
+            or not source.size
             or source.ndim not in (2, 3)
             or (source.ndim == 3 and source.shape[2] not in (3, 4))
         ):
-            raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {source.shape}")
+            raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {list(source.shape)}")
         return _to_tensor(Image.fromarray(source))
     try:
         if isinstance(source, Image.Image):
@@ -67,7 +68,8 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         return source.shape[0], source.shape[1]
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
+            # Pillow states the size of a TIFF as turned already.
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         where = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
@@ -134,6 +136,11 @@ def _to_tensor(image: Image.Image) -> Tensor:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return all image files under ``folder``, by suffix, sorted by their relative path."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    """Return all image files under ``folder``, by suffix, sorted by their relative path; none that are hidden."""
+
+    def wanted(path: Path) -> bool:
+        # Systems keep thumbnails and copies of metadata under hidden names with the suffix of an image.
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+
+    return sorted(filter(wanted, folder.rglob("*")), key=lambda path: path.relative_to(folder).as_posix())

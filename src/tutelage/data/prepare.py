@@ -52,22 +52,26 @@ def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
         )
     validation = _held(settings.validation, everything) if settings.validation else None
     test = _held(settings.test, everything) if settings.test else None
-    kept, dropped_labeled = _without_copies(everything, [validation, test])
+    dropped = {"labeled": 0, "validation": 0, "transfer": 0}
+    if validation is not None:
+        validation, dropped["validation"] = _without_copies(validation, [test])
+        if not len(validation):
+            raise DataError(f"{settings.validation}: every validation image is also a test image")
+    kept, dropped["labeled"] = _without_copies(everything, [validation, test])
     present = set(np.unique(kept.labels()).tolist())
     lost = [name for number, name in enumerate(kept.classes) if number not in present]
     if lost:
         raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
     labeled = kept.subset(few_shot(kept, settings.labels, seed=seed))
     if settings.transfer:
-        transfer, dropped = _without_copies(read_samples(settings.transfer, labeled=False), [validation, test])
+        unlabeled = read_samples(settings.transfer, labeled=False)
+        transfer, dropped["transfer"] = _without_copies(unlabeled, [validation, test])
     else:
         # The source's task-related transfer set: the task's own training images, labeled ones included.
-        transfer, dropped = kept.without_targets(), 0
+        transfer = kept.without_targets()
     if not len(transfer):
         raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
-    return PreparedData(
-        labeled, validation, test, transfer, {"labeled": dropped_labeled, "transfer": dropped}, _short_side(transfer)
-    )
+    return PreparedData(labeled, validation, test, transfer, dropped, _short_side(transfer))
 
 
 def _held(where: str, labeled: Samples) -> Samples:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +21,13 @@ Part = Literal["train", "test"]
 
 DIGITS_TEST = 597
 """How many of scikit-learn's 1,797 digits are the test part; drawn once, the same for every seed."""
+
+
+TORCHVISION = ("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST")
+"""Sets of torchvision that come with pixels, one label an image, class names, a train and a test part."""
+
+PATIENCE = 30.0
+"""Seconds that a silent server is waited for."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +85,11 @@ def _find(where: str) -> tuple[Reader, str]:
 def _check_folder(where: str) -> None:
     folder = Path(where).expanduser()
     if not folder.exists():
-        siblings = [str(path) for path in folder.parent.glob("*")] if folder.parent.is_dir() else []
-        if where in READERS or not siblings:
-            raise DataError(f"{where}: no such folder")
-        raise UnknownNameError("folder", str(folder), siblings)
+        if not folder.parent.is_dir():
+            raise DataError(f"{where}: no such folder, nor is there {folder.parent}")
+        siblings = [path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] != "."]
+        built_in = ["digits", *(f"torchvision:{name}" for name in TORCHVISION)] if where == folder.name else []
+        raise UnknownNameError("folder", folder.name, [*siblings, *built_in], f"(looked in {folder.parent.resolve()})")
     if not folder.is_dir():
         raise DataError(f"{where}: is a file; a folder of images is expected here")
 
@@ -125,30 +136,31 @@ def _read_digits(rest: str, part: Part, labeled: bool) -> Samples:
     return samples if labeled else samples.without_targets()
 
 
-def _torchvision_set(rest: str) -> Callable[..., Any]:
-    from torchvision import datasets
-
-    known = [name for name in datasets.__all__ if "train" in getattr(datasets, name).__init__.__annotations__]
-    if rest not in known:
-        raise UnknownNameError("torchvision data set", rest, known)
-    found: Callable[..., Any] = getattr(datasets, rest)
-    return found
-
-
 def _check_torchvision(rest: str) -> None:
-    _torchvision_set(rest)
+    if rest not in TORCHVISION:
+        raise UnknownNameError("torchvision data set", rest, TORCHVISION)
 
 
 def _read_torchvision(rest: str, part: Part, labeled: bool) -> Samples:
+    from torchvision import datasets
+
+    _check_torchvision(rest)
     root = Path(os.environ.get("TUTELAGE_DATA", "~/.cache/tutelage/data")).expanduser()
-    make = _torchvision_set(rest)
+    make = getattr(datasets, rest)
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
     try:
-        found = make(root=str(root), train=part == "train", download=True)
-    except (RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        # torchvision tells of downloads on stdout, which is for a command's JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            found = make(root=str(root), train=part == "train", download=True)
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), "damaged")
         raise DataError(
-            f"torchvision:{rest}: not in {root}, and no download ({reason}); put it there, or set TUTELAGE_DATA"
+            f"torchvision:{rest}: neither whole in {root} nor to be downloaded ({reason.rstrip(':')}); "
+            "put it there, or set TUTELAGE_DATA to where it is"
         ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
     pixels = found.data.numpy() if hasattr(found.data, "numpy") else np.asarray(found.data)
     targets = np.asarray(found.targets, dtype=np.int64)
     ids = tuple(f"{part}/{row:06d}" for row in range(len(targets)))
@@ -160,7 +172,7 @@ READERS: dict[str, Reader] = {
     "folder": Reader("a folder per class, or any tree of images when unlabeled", _read_folder, _check_folder),
     "digits": Reader("scikit-learn's 8x8 handwritten digits, built in", _read_digits, lambda rest: None),
     "torchvision": Reader(
-        "torchvision:NAME, sets held in memory with a train and a test part (MNIST, FashionMNIST, CIFAR10, …)",
+        f"torchvision:NAME, downloaded once: {', '.join(TORCHVISION)}",
         _read_torchvision,
         _check_torchvision,
     ),

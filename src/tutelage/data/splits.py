@@ -41,7 +41,7 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
         return np.arange(len(samples))
     match = _AMOUNT.fullmatch(amount)
     if not match or float(match["count"] or match["percent"]) <= 0 or float(match["percent"] or 0) > 100:
-        raise RecipeError(f"labels: {amount!r} is none of N, max:N, P% or all (such as 10, max:100, 5%)")
+        raise RecipeError(f"data.labels: {amount!r} is none of N, max:N, P% or all (such as 10, max:100, 5%)")
     ranks = np.array([_rank(seed, name) for name in samples.ids])
     chosen = []
     for number, name in enumerate(samples.classes):
@@ -59,8 +59,8 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
 def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) -> list[tuple[IntArray, IntArray]]:
     """Return (train, validation) rows to choose hyper-parameters with.
 
-    Few labels take turns in stratified cross-validation; from ``holdout`` labels on, one stratified fifth is
-    held out once, since a single split then says enough and costs a fifth.
+    Few labels take turns in stratified cross-validation; from ``holdout`` labels on, a fifth of each class (at
+    least one sample) is held out once, since a single split then says enough and costs a fifth.
 
     Raises:
         DataError: A class has a single sample, so that nothing can be held out.
@@ -69,10 +69,17 @@ def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) ->
 
     smallest = int(np.bincount(targets)[np.unique(targets)].min())
     if smallest < 2:
-        raise DataError("a class has a single labeled image; choosing by validation takes two or more of each class")
+        raise DataError(
+            "a class has a single labeled image, and settings are chosen on labels held out of each class; "
+            "allow two or more of each (data.labels), or give data.validation"
+        )
+    if len(targets) >= holdout:
+        generator = np.random.default_rng(seed)
+        by_class = [generator.permutation(np.flatnonzero(targets == number)) for number in np.unique(targets)]
+        held = np.sort(np.concatenate([rows[: max(1, len(rows) // 5)] for rows in by_class]))
+        return [(np.setdiff1d(np.arange(len(targets)), held), held)]
     splitter = StratifiedKFold(min(most, smallest), shuffle=True, random_state=seed)
-    splits = list(splitter.split(np.zeros(len(targets)), targets))
-    return splits[:1] if len(targets) >= holdout else splits
+    return list(splitter.split(np.zeros(len(targets)), targets))
 
 
 def _rank(seed: int, name: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from tutelage.errors import ModelError, RunError
 from tutelage.export.predict import LoadedModel
 from tutelage.models.model import Head, LinearHead, Model, weight_hash
 from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict, preprocess_to_dict
+from tutelage.models.saved import SCHEMA, find_model, read_description
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import write_json
-
-SCHEMA = 1
-"""Version of ``model.json``; it grows when an older Tutelage could not read a new one."""
 
 
 def save_model(
@@ -74,8 +71,8 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     """
     from tutelage.models.sources import build_encoder
 
-    folder = _find(Path(path))
-    description = _read_json(folder / "model.json")
+    folder = find_model(Path(path))
+    description = read_description(folder)
     try:
         preprocess = preprocess_from_dict(description["preprocess"])
         encoder = build_encoder(description["encoder"]["name"], pretrained=False, size=description["encoder"]["size"])
@@ -91,29 +88,6 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     if weight_hash(model) != expected:
         raise ModelError(f"{folder}: model.safetensors is not the file that model.json describes; copy both again")
     return LoadedModel(model=model.to(device).eval().requires_grad_(False), classes=classes, task=task)
-
-
-def _find(path: Path) -> Path:
-    if not path.is_dir():
-        raise RunError(f"{path}: no such folder; give a run folder, or the model/ folder in it")
-    for folder in (path, path / "model"):
-        if (folder / "model.json").is_file():
-            return folder
-    raise RunError(
-        f"{path}: holds no model.json, here or in model/; is the run finished? the same command resumes it"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-        schema = data["schema"]
-        newer = schema > SCHEMA
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not a model description ({error}); copy or make the model again") from error
-    if newer:
-        raise ModelError(f"{path}: written by a newer Tutelage (schema {schema}, known {SCHEMA}); update Tutelage")
-    return data  # type: ignore[no-any-return]
 
 
 def _head(kind: str, width: int, classes: int) -> Head:

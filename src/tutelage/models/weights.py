@@ -23,14 +23,21 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     write_whole(path, save({key: value.detach().cpu().clone().contiguous() for key, value in state.items()}))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, *, prefix: str = "") -> None:
     """Load weights written by :func:`save_weights`, every one of them.
+
+    Args:
+        path: The file.
+        model: What to load into.
+        prefix: Where in the file's names the model begins; the rest of the file is left.
 
     Raises:
         ModelError: They are missing, damaged, or of another model.
     """
     try:
-        model.load_state_dict(load(path.read_bytes()), strict=True)
+        state = load(path.read_bytes())
+        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        model.load_state_dict(part, strict=True)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: missing; copy or make it again") from error
     except (OSError, SafetensorError) as error:

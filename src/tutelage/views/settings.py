@@ -27,7 +27,7 @@ class ViewSettings(Settings):
         crop: Share of the short side that evaluation sees; 256/288 for full augmentation, else 1.
     """
 
-    augment: Augmentation | Literal["auto"] = "auto"
+    augment: Literal[Augmentation, "auto"] = "auto"
     policy: ViewPolicy | None = None
     student_size: int | None = Field(default=None, ge=8, le=4096)
     teacher_size: int | None = Field(default=None, ge=8, le=4096)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tutelage.errors import UnknownNameError
 from tutelage.models.model import Encoder
-from tutelage.models.sources import bundled_models, open_clip_models, timm_models, transformers_models
+from tutelage.models.sources import bundled_models, open_clip_models, saved_models, timm_models, transformers_models
 
 
 class _Build(Protocol):
@@ -61,6 +62,12 @@ SOURCES: dict[str, Source] = {
         bundled_models.check,
         bundled_models.names,
     ),
+    "run": Source(
+        "models made here: the path of a run, of its model/ folder, or of the weights in it",
+        saved_models.build,
+        saved_models.check,
+        saved_models.names,
+    ),
 }
 
 
@@ -93,14 +100,21 @@ def check_name(name: str, *, pretrained: bool, size: int | None = None) -> None:
     source.check(identifier, pretrained=pretrained, size=size)
 
 
+def is_path(name: str) -> bool:
+    """Return whether a model's name is the path of a model made here."""
+    return Path(name).expanduser().exists()
+
+
 def _parse(name: str) -> tuple[Source, str]:
     prefix, _, identifier = name.partition(":")
     if identifier and prefix in SOURCES:
         return SOURCES[prefix], identifier
+    if is_path(name):
+        return SOURCES["run"], name
     known = [f"{key}:{each}" for key, source in SOURCES.items() for each in source.names()]
     exact = [each for each in known if each.partition(":")[2] == (identifier or name)]
     hint = f"(a name starts with one of {', '.join(f'{key}:' for key in SOURCES)})"
     raise UnknownNameError("model", name, exact or known, hint)
 
 
-__all__ = ["SOURCES", "Source", "build_encoder", "check_name"]
+__all__ = ["SOURCES", "Source", "build_encoder", "check_name", "is_path"]
