@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/tutelage demo
 
 test: check
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
