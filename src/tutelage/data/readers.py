@@ -87,9 +87,10 @@ def _check_folder(where: str) -> None:
     if not folder.exists():
         if not folder.parent.is_dir():
             raise DataError(f"{where}: no such folder, nor is there {folder.parent}")
-        siblings = [path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] != "."]
-        built_in = ["digits", *(f"torchvision:{name}" for name in TORCHVISION)] if where == folder.name else []
-        raise UnknownNameError("folder", folder.name, [*siblings, *built_in], f"(looked in {folder.parent.resolve()})")
+        known = [path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] != "."]
+        if where == folder.name:
+            known += ["digits", *(f"torchvision:{name}" for name in TORCHVISION)]
+        raise UnknownNameError("folder", folder.name, known, f"(looked in {folder.parent.resolve()})")
     if not folder.is_dir():
         raise DataError(f"{where}: is a file; a folder of images is expected here")
 
