@@ -97,15 +97,16 @@ class Phase:
 
     def targets(self, batch: Batch) -> dict[str, dict[str, Outputs]]:
         """Return what the objectives need of every teacher for a batch."""
-        wanted: dict[str, dict[tuple[str, ...], frozenset[str]]] = {}
+        wanted: dict[str, dict[str, frozenset[str]]] = {}
         for objective, _ in self.objectives.values():
             groups = objective.needs.teacher_groups or objective.needs.groups
             for teacher, outputs in (objective.needs.teachers or {}).items():
                 of_teacher = wanted.setdefault(teacher, {})
-                of_teacher[groups] = of_teacher.get(groups, frozenset()) | outputs
+                for group in groups:
+                    of_teacher[group] = of_teacher.get(group, frozenset()) | outputs
         found: dict[str, dict[str, Outputs]] = {}
-        for teacher, requests in wanted.items():
+        for teacher, of_teacher in wanted.items():
             found[teacher] = {}
-            for groups, outputs in requests.items():
-                found[teacher].update(self.teachers[teacher](batch, groups, outputs))
+            for group, outputs in of_teacher.items():
+                found[teacher].update(self.teachers[teacher](batch, (group,), outputs))
         return found
