@@ -55,7 +55,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the optimizer groups of this objective's own parameters."""
+        """Return the optimizer groups of this objective's own parameters; not decayed unless they say so."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [{"params": parameters, "lr": learning_rate}] if parameters else []
 

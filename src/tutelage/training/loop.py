@@ -159,7 +159,10 @@ class _Trainer:
         for objective, _ in phase.objectives.values():
             groups += objective.param_groups(self.schedule.learning_rate)
         self.peaks = [group["lr"] for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999))
+        # What an objective's group does not say is not decayed: torch's default would shrink its scales and biases.
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
+        )
         self.trainable = [parameter for group in groups for parameter in group["params"]]
         self.module: nn.Module = self.inner
         if world.size > 1:
