@@ -81,7 +81,7 @@ def train(
         every: Seconds between checkpoints.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss or its gradient is not finite.
         RecipeError, ModelError: The phase lacks something that its objectives need.
     """
     phase.check()
@@ -207,11 +207,13 @@ class _Trainer:
         factor = learning_rate_factor(self.done, self.schedule.steps, self.schedule.warmup)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        nn.utils.clip_grad_norm_(self.trainable, self.schedule.clip)
+        norm = nn.utils.clip_grad_norm_(self.trainable, self.schedule.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        bad = ~torch.isfinite(losses["loss"].detach()) & (self.first_bad < 0)
+        # The gradient too: a root at 0 has a finite value, and the weights are lost all the same.
+        finite = torch.isfinite(losses["loss"].detach()) & torch.isfinite(norm)
+        bad = ~finite & (self.first_bad < 0)
         self.first_bad = torch.where(bad, self.done, self.first_bad)
         if self.average is not None:
             self.average.update(self.model)
@@ -235,12 +237,12 @@ class _Trainer:
         return {"loss": point["loss"], "images": float(self.cost.images), "waiting": self.cost.waiting}
 
     def check_finite(self, checkpoint: Path | None) -> None:
-        """Raise if a loss was not finite."""
+        """Raise if a loss or gradient was not finite."""
         if self.first_bad >= 0:
             kept = checkpoint is not None and checkpoint.exists()
             advice = f"the last good checkpoint is {checkpoint}" if kept else "there is no earlier checkpoint"
             raise TrainingError(
-                f"{self.phase.name}: the loss is not finite at step {int(self.first_bad)} of {self.schedule.steps}; "
+                f"{self.phase.name}: the loss or its gradient is not finite at step {int(self.first_bad)} of {self.schedule.steps}; "
                 f"{advice}. Try a lower learning rate (now {self.schedule.learning_rate:g})"
             )
 
