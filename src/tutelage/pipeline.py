@@ -13,8 +13,10 @@ from tutelage.data.readers import check_data
 from tutelage.data.splits import folds
 from tutelage.evaluation.results import Result, collect
 from tutelage.evaluation.stage import evaluate
+from tutelage.export.card import model_card
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
+from tutelage.models.saved import read_description
 from tutelage.models.sources import check_name
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
@@ -46,6 +48,8 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
             result = _stages(recipe, data, opened, here, shown)
             if here.first:
                 write_json(folder / "results.json", result.data)
+                description = read_description(folder / "model")
+                write_whole(folder / "model" / "MODEL_CARD.md", model_card({**description, **result.data}))
                 write_page(folder)
             here.barrier()
     return result

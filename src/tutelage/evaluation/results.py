@@ -52,7 +52,8 @@ def collect(
     """
     recipe = job.recipe
     spent = [*stages.values(), evaluated]
-    student = {"name": recipe.student, "params": parameter_count(job.new_student())}
+    model = job.new_student()
+    student = {"name": recipe.student, "params": parameter_count(model), **model.encoder.source}
     teacher = stages["adapt"].results["teacher"] if "adapt" in stages else None
     return {
         "schema": SCHEMA,
