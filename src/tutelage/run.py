@@ -189,12 +189,13 @@ def _begin(folder: Path, fingerprint: str, inputs: Mapping[str, Any]) -> None:
     stamp = folder / STAMP
     try:
         same = stamp.exists() and json.loads(stamp.read_text())["fingerprint"] == fingerprint
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         same = False
+    # First, so that a removal which is cut short leaves nothing that looks finished.
+    (folder / MANIFEST).unlink(missing_ok=True)
     if not same and folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
     write_json(stamp, {"fingerprint": fingerprint, "inputs": inputs})
 
 
@@ -205,6 +206,8 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: cannot be read ({error}); remove its folder to run the stage again") from error
-    if manifest.get("schema", 0) > SCHEMA:
+    if isinstance(manifest, dict) and manifest.get("schema", 0) > SCHEMA:
         raise RunError(f"{path}: written by a newer version of tutelage; update, or choose another --out")
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"fingerprint", "results", "cost"}:
+        raise RunError(f"{path}: is no stage's manifest; remove its folder to run the stage again")
     return manifest
