@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,7 @@ class _Trainer:
         self.done = 0
         self.history: list[dict[str, float]] = []
         self.cost = Cost()
+        self.began = time.perf_counter()
         self.step_flops = 0.0
         # Kept on the device: looking at every loss would make a GPU wait at every step.
         self.first_bad = torch.tensor(-1, device=world.device)
@@ -242,8 +243,8 @@ class _Trainer:
             kept = checkpoint is not None and checkpoint.exists()
             advice = f"the last good checkpoint is {checkpoint}" if kept else "there is no earlier checkpoint"
             raise TrainingError(
-                f"{self.phase.name}: the loss or its gradient is not finite at step {int(self.first_bad)} of {self.schedule.steps}; "
-                f"{advice}. Try a lower learning rate (now {self.schedule.learning_rate:g})"
+                f"{self.phase.name}: the loss or its gradient is not finite at step {int(self.first_bad)} of "
+                f"{self.schedule.steps}; {advice}. Try a lower learning rate (now {self.schedule.learning_rate:g})"
             )
 
     def state(self) -> dict[str, Any]:
@@ -254,7 +255,7 @@ class _Trainer:
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else [self.average.updates, self.average.state],
             "history": self.history,
-            "cost": self.cost.as_dict(),
+            "cost": replace(self.cost, seconds=self.cost.seconds + time.perf_counter() - self.began).as_dict(),
             "step_flops": self.step_flops,
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None,
@@ -267,7 +268,7 @@ class _Trainer:
         if self.average is not None:
             self.average.updates, self.average.state = state["average"]
         self.done, self.history, self.step_flops = state["done"], state["history"], state["step_flops"]
-        self.cost = Cost(**state["cost"])
+        self.cost = Cost(**{**state["cost"], "earlier": state["cost"]["seconds"]})
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.world.device)
