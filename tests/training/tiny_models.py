@@ -1,0 +1,102 @@
+"""Models, samples and phases small enough that a training run takes milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.loader import Loader, ViewGroup
+from tutelage.data.samples import Samples
+from tutelage.models.model import Encoder, Head, LinearHead, Model
+from tutelage.models.outputs import Outputs
+from tutelage.models.preprocess import ImagePreprocess
+from tutelage.objectives import Supervised
+from tutelage.progress import Quiet, Update
+from tutelage.tasks import Classification
+from tutelage.training.distributed import World
+from tutelage.training.loop import Trained, train
+from tutelage.training.phase import Phase
+from tutelage.training.schedule import Schedule
+from tutelage.views import ViewPolicy
+
+WIDTH, CLASSES = 6, 3
+CROPS = ViewPolicy(crop=(0.5, 1.0), flip=0.5)
+CPU = World(torch.device("cpu"))
+
+
+class TinyEncoder(Encoder):
+    def __init__(self, *, norm: str = "batch", dropout: float = 0.0) -> None:
+        super().__init__("tiny", ImagePreprocess(8), {"features": WIDTH, "patches": WIDTH}, pretrained=False)
+        self.conv = nn.Conv2d(3, WIDTH, 3, stride=2, padding=1)
+        self.norm: nn.Module = nn.BatchNorm2d(WIDTH) if norm == "batch" else nn.GroupNorm(1, WIDTH)
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, inputs: Any, needs: Any) -> Outputs:
+        patches = self.dropout(self.norm(self.conv(inputs)).relu())
+        return Outputs(features=patches.mean((2, 3)), patches=patches)
+
+
+def tiny_model(*, seed: int = 0, head: Head | None = None, **options: Any) -> Model:
+    torch.manual_seed(seed)
+    return Model(TinyEncoder(**options), head or LinearHead(WIDTH, CLASSES))
+
+
+def tiny_samples(count: int = 12, *, labeled: bool = True) -> Samples:
+    generator = np.random.default_rng(0)
+    return Samples(
+        tuple(f"image-{number}" for number in range(count)),
+        images=[generator.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(count)],
+        targets=np.arange(count) % CLASSES if labeled else None,
+        classes=("a", "b", "c") if labeled else (),
+    )
+
+
+def tiny_phase(
+    objectives: Mapping[str, Any] | None = None,
+    *,
+    samples: Samples | None = None,
+    groups: Mapping[str, ViewGroup] | None = None,
+    seed: int = 0,
+    loader: Loader | None = None,
+    trained: Any = "all",
+    statistics: Any = "batch",
+    teachers: Mapping[str, Any] | None = None,
+    **schedule: Any,
+) -> Phase:
+    plan = Schedule(**{"steps": 6, "batch_size": 4, "learning_rate": 0.05, "average": 0.9, **schedule})
+    if loader is None:
+        groups = groups or {"view": ViewGroup(CROPS, 8)}
+        loader = Loader(samples or tiny_samples(), groups, batch_size=plan.batch_size, seed=seed)
+    weighted = {
+        name: objective if isinstance(objective, tuple) else (objective, 1.0)
+        for name, objective in (objectives or {"supervised": Supervised(Classification())}).items()
+    }
+    return Phase("tiny", loader, weighted, plan, trained, statistics, teachers or {})
+
+
+def run(phase: Phase, model: Model, *, seed: int = 0, progress: Any = None, **options: Any) -> Trained:
+    return train(phase, model, world=CPU, seed=seed, progress=progress or Quiet(), **options)
+
+
+class StopAt(Quiet):
+    """Interrupts training, as a user does, once a step is done and before its checkpoint is written."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Update]:
+        def update(done: int, numbers: Mapping[str, float]) -> None:
+            if done == self.step:
+                raise KeyboardInterrupt
+
+        yield update
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
