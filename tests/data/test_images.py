@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tutelage.data.images import ImageBank, decode, image_size, list_images
+from tutelage.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def expected(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def on_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha.astype(np.float64)[..., None] / 255
+    return color * share + 255 * (1 - share)
+
+
+def test_rgb_is_taken_as_it_is() -> None:
+    assert torch.equal(decode(encoded(Image.fromarray(RGB))), expected(RGB))
+
+
+def test_gray_becomes_three_equal_channels() -> None:
+    gray = RGB[..., 0]
+    assert torch.equal(decode(encoded(Image.fromarray(gray))), expected(np.stack([gray] * 3, -1)))
+
+
+def test_a_palette_is_looked_up() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image)).permute(1, 2, 0).tolist() == [[[10, 20, 30], [200, 100, 50]]]
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([255, 0])])
+def test_transparent_entries_of_a_palette_become_white(transparency: int | bytes) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    found = decode(encoded(image, transparency=transparency))
+    assert found.permute(1, 2, 0).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_a_transparent_color_becomes_white() -> None:
+    pixels = np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8)
+    found = decode(encoded(Image.fromarray(pixels), transparency=(1, 2, 3)))
+    assert found.permute(1, 2, 0).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
+def test_rgba_is_composited_on_white() -> None:
+    alpha = np.arange(54, dtype=np.uint8).reshape(6, 9) * 4
+    found = decode(encoded(Image.fromarray(np.dstack([RGB, alpha]))))
+    assert np.abs(found.permute(1, 2, 0).numpy() - on_white(RGB, alpha)).max() <= 0.51
+
+
+@pytest.mark.parametrize(("alpha", "value"), [(0, 255), (255, 40), (51, 212)])
+def test_gray_with_alpha_is_composited_on_white(alpha: int, value: int) -> None:
+    pixels = np.array([[[40, alpha]]], dtype=np.uint8)
+    assert decode(encoded(Image.fromarray(pixels, "LA"))).flatten().tolist() == [value] * 3
+
+
+def test_cmyk_is_converted() -> None:
+    image = Image.new("CMYK", (1, 1), (0, 255, 255, 0))  # magenta and yellow ink: red
+    assert decode(encoded(image, "TIFF")).flatten().tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bit_gray_is_scaled_to_eight(form: str) -> None:
+    wide = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
+    assert decode(encoded(Image.fromarray(wide), form))[0].tolist() == [[0, 1, 128, 255]]
+
+
+def test_one_bit_is_black_and_white() -> None:
+    image = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
+    assert decode(encoded(image))[0].tolist() == [[0, 255]]
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    found = decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert found[:, 0, 0].tolist() == [255, 0, 0]
+
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+def turned(orientation: int, form: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(Image.fromarray(RGB), form, exif=exif)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_is_applied(orientation: int, form: str) -> None:
+    assert torch.equal(decode(turned(orientation, form)), expected(TURNS[orientation](RGB)))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [*TURNS, 9])
+def test_the_size_in_the_header_is_the_decoded_size(orientation: int, form: str) -> None:
+    content = turned(orientation, form)
+    assert image_size(content) == tuple(decode(content).shape[1:])
+
+
+def test_a_file_its_bytes_its_pixels_and_its_pillow_image_are_one_image(tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(RGB))
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    for source in (path, RGB, Image.open(path)):
+        assert torch.equal(decode(source), decode(content))
+
+
+def test_pixels_need_not_be_contiguous() -> None:
+    assert torch.equal(decode(RGB[::-1, ::2]), expected(RGB[::-1, ::2]))
+
+
+def test_pixels_with_alpha_are_composited_on_white() -> None:
+    clear = np.zeros((2, 2, 4), dtype=np.uint8)
+    assert decode(clear).unique().tolist() == [255]
+
+
+def test_the_size_of_pixels_is_height_then_width() -> None:
+    assert image_size(RGB) == (6, 9)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        RGB.astype(np.float32),
+        RGB.astype(np.int64),
+        RGB[..., :2],
+        RGB[None],
+        RGB[0, 0],
+        RGB[:0],
+        RGB[:, :0],
+    ],
+)
+def test_pixels_of_another_type_or_shape_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"pixels must be uint8 \[H, W\] or \[H, W, 3 or 4\], not .*\["):
+        decode(pixels)
+
+
+def broken(path: Path, kind: str) -> Path:
+    whole = encoded(Image.fromarray(RGB))
+    contents = {
+        "empty": b"",
+        "text": b"no image at all",
+        "header": whole[:20],
+        "truncated": whole[: len(whole) // 2],
+    }
+    path.write_bytes(contents[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "header", "truncated"])
+def test_a_broken_file_is_named(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(DataError, match=r"bad\.png: cannot be decoded \(.+\); repair or remove it"):
+        decode(broken(tmp_path / "bad.png", kind))
+
+
+@pytest.mark.parametrize("kind", ["empty", "text"])
+def test_a_file_without_a_size_is_named(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(DataError, match=r"bad\.png: cannot be read as an image; repair or remove it"):
+        image_size(broken(tmp_path / "bad.png", kind))
+
+
+@pytest.mark.filterwarnings("ignore:(Possibly corrupt EXIF|Corrupt EXIF|Truncated File Read|Metadata Warning):UserWarning")
+@pytest.mark.parametrize("function", [decode, image_size])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_damage_anywhere_is_nothing_worse_than_a_data_error(form: str, function: Any) -> None:
+    content = encoded(Image.fromarray(RGB), form)
+    generator = np.random.default_rng(0)
+    damaged = [content[:length] for length in range(0, len(content), 7)]
+    for _ in range(60):
+        flipped = np.frombuffer(content, np.uint8).copy()
+        flipped[generator.integers(0, min(len(content), 80), 3)] = generator.integers(0, 256, 3)
+        damaged.append(flipped.tobytes())
+    refused = 0
+    for each in damaged:
+        try:
+            function(each)
+        except DataError:
+            refused += 1
+    assert refused > 0
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png: cannot be decoded"):
+        decode(tmp_path / "gone.png")
+
+
+def test_bytes_that_are_no_image_are_named_by_their_number() -> None:
+    with pytest.raises(DataError, match=r"^3 bytes: cannot be decoded \(not an image\)"):
+        decode(b"abc")
+
+
+@pytest.mark.parametrize("function", [decode, image_size])
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(encoded(Image.fromarray(RGB)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(DataError, match=r"bomb\.png: cannot be"):
+        function(path)
+
+
+def test_files_are_listed_by_suffix_in_any_case_and_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "a.WebP", "notes.txt", "b.png/c.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert found == ["a.WebP", "b.png/c.gif", "b/1.png", "b/2.JPG"]
+
+
+def test_hidden_files_and_folders_are_not_listed(tmp_path: Path) -> None:
+    root = tmp_path / ".cache" / "images"  # the root's own path may be hidden
+    for name in (".thumbs/1.png", "a/._1.png", "a/1.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    assert list_images(root) == [root / "a" / "1.png"]
+
+
+class Counted(list[np.ndarray]):
+    """Images that count how often each is asked for."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        super().__init__(images)
+        self.asked = [0] * len(images)
+
+    def __getitem__(self, row: Any) -> Any:
+        self.asked[row] += 1
+        return super().__getitem__(row)
+
+
+def pictures(count: int, height: int = 8, width: int = 8) -> list[np.ndarray]:
+    generator = np.random.default_rng(1)
+    return list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+
+
+def test_the_bank_gives_images_in_the_order_asked_for() -> None:
+    images = pictures(4)
+    for found, row in zip(ImageBank(images, 8).get([3, 0, 3, 1]), [3, 0, 3, 1], strict=True):
+        assert torch.equal(found, decode(images[row]))
+
+
+def test_the_bank_decodes_what_it_keeps_only_once() -> None:
+    images = Counted(pictures(3))
+    bank = ImageBank(images, 8)
+    bank.get([0, 1, 2, 0])
+    bank.get([2, 1, 0])
+    assert images.asked == [1, 1, 1]
+
+
+def test_past_its_budget_the_bank_decodes_again_and_gives_the_same() -> None:
+    images = Counted(pictures(3))
+    bank = ImageBank(images, 8, budget=2 * 8 * 8 * 3 + 1)
+    first, second = bank.get([0, 1, 2]), bank.get([0, 1, 2])
+    assert images.asked == [1, 1, 2]
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_large_images_are_kept_with_one_and_a_half_view_sides_and_their_aspect() -> None:
+    assert ImageBank(pictures(1, 60, 90), 20).get([0])[0].shape == (3, 30, 45)
+
+
+def test_small_images_are_kept_as_they_are() -> None:
+    images = pictures(1, 30, 90)
+    assert torch.equal(ImageBank(images, 20).get([0])[0], decode(images[0]))
+
+
+def test_threads_that_share_a_bank_get_the_same_images() -> None:
+    images = pictures(12)
+    bank = ImageBank(images, 8, budget=6 * 8 * 8 * 3)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        for _ in range(20):
+            rows = generator.integers(0, 12, 5).tolist()
+            wrong.extend(
+                row
+                for row, found in zip(rows, bank.get(rows), strict=True)
+                if not torch.equal(found, decode(images[row]))
+            )
+        finished.append(seed)
+
+    finished: list[int] = []
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(finished) == list(range(6))
+    assert not wrong
+
+
+def test_a_broken_image_in_a_bank_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"bad\.png"):
+        ImageBank([broken(tmp_path / "bad.png", "truncated")], 8).get([0])
