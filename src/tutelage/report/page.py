@@ -1,7 +1,78 @@
-"""Placeholder being written."""
+"""A finished run as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from tutelage.report import comparison, sections
+from tutelage.report.finished import Finished, read_run
+from tutelage.report.words import headline, usage
+from tutelage.run import write_whole
 
 
 def write_page(folder: Path) -> Path:
-    return folder
+    """Write ``report.html`` into a finished run's folder, and return its path.
+
+    Raises:
+        RunError: The run is not finished, its files are damaged, or the page cannot be written.
+    """
+    path = folder / "report.html"
+    # Names that come from file names need not be valid Unicode.
+    write_whole(path, render_page(read_run(folder)).encode("utf-8", "replace"))
+    return path
+
+
+def render_page(run: Finished) -> str:
+    """Return the page; everything that comes from the run is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tutelage", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows = comparison.models(run)
+    return environment.get_template("page.html").render(
+        data=run.data,
+        headline=headline(run.data),
+        facts=sections.facts(run),
+        models=rows,
+        scale=_scale(rows),
+        verdicts=comparison.verdicts(run),
+        candidates=sections.candidates(run),
+        judged_on=sections.judged_on(run),
+        optimistic=bool(run.data["teacher"]) and not run.stages["data"]["results"]["images"]["validation"],
+        curves=sections.curves(run),
+        errors=sections.errors(run),
+        costs=sections.costs(run),
+        images=sections.images(run),
+        recipe=run.recipe,
+        folder=run.folder.as_posix(),
+        usage="\n".join(usage(run.folder)),
+    )
+
+
+def _scale(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return where the comparison's axis begins, its ticks, and each row's marks on it, in percent of its length."""
+    lowest = min(row["interval"].low if row["interval"] else row["at"] for row in rows)
+    first = min(0.9, max(0.0, int(lowest * 10) / 10))
+    step = 0.1 if first >= 0.5 else 0.2
+
+    def at(share: float) -> str:
+        return f"{100 * (share - first) / (1 - first):.2f}%"
+
+    marks = [
+        {
+            "at": at(row["at"]),
+            "low": at(row["interval"].low) if row["interval"] else None,
+            "width": f"{100 * (row['interval'].high - row['interval'].low) / (1 - first):.2f}%"
+            if row["interval"]
+            else None,
+        }
+        for row in rows
+    ]
+    ticks = [1 - number * step for number in range(int((1 - first) / step + 1.001))]
+    return {"marks": marks, "ticks": [(at(tick), f"{100 * tick:.0f}%") for tick in ticks]}

@@ -1,0 +1,214 @@
+"""What the page's sections show, as plain data with formatted numbers; the template only lays it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tutelage.report import confusion
+from tutelage.report.finished import Finished
+from tutelage.report.intervals import wilson
+from tutelage.report.numbers import (
+    MISSING,
+    between,
+    decimal,
+    duration,
+    flops,
+    parameters,
+    percent,
+    plural,
+    size,
+    whole,
+)
+from tutelage.report.pictures import curve
+from tutelage.report.words import GROUPS
+
+MATRIX_CLASSES = 40
+"""Most classes whose confusion matrix can be read."""
+
+SHOWN_PAIRS = 20
+SHOWN_CLASSES = 20
+"""Rows of a long table that are shown at first sight."""
+
+
+def facts(run: Finished) -> list[tuple[str, str]]:
+    """Return the numbers that matter most, each with what it is."""
+    data, cost = run.data, run.data["cost"]
+    test, labels = data["metrics"]["test"], data["labels"]
+    shown = ("on test images", test) if test else ("on held-out labels", data["metrics"]["val"])
+    onnx = (data.get("export") or {}).get("onnx", {}).get("bytes")
+    unlabeled = f", {plural(data['images']['transfer'], 'unlabeled image')}" if "distill" in run.stages else ""
+    return [
+        (percent(shown[1]["accuracy"]), f"accuracy {shown[0]}"),
+        (parameters(data["student"]["params"]), f"parameters, {size(onnx)} as ONNX" if onnx else "parameters"),
+        (
+            whole(labels["images"]),
+            f"labels in {plural(labels['classes'], 'class', 'classes')}{unlabeled}",
+        ),
+        (duration(cost["seconds"]), f"in all, {flops(cost['flops'])}FLOP on {_device(run)}"),
+    ]
+
+
+def candidates(run: Finished) -> list[dict[str, Any]]:
+    """Return a table for each stage that chose: all its candidates, the best first."""
+    tables = []
+    for name, stage in run.stages.items():
+        results = stage["results"]
+        if "judged" not in results:
+            continue
+        kept = list(results["modes"].values()) if "modes" in results else [results["chosen"]]
+        rows = []
+        for choice in results["judged"]:
+            group, setting = GROUPS.get(choice["group"], (choice["group"], ""))
+            mark = ""
+            if choice in kept:
+                mark = "chosen"
+                if "modes" in results:
+                    mark = "teaches" if choice["group"] == results["chosen"] else "best of its kind"
+            rows.append(
+                {
+                    "group": group,
+                    "setting": f"{setting} {choice['candidate'].removeprefix(choice['group'] + '-')}".strip(),
+                    "variant": {"raw": "last", "average": "averaged"}.get(choice["variant"], choice["variant"]),
+                    "accuracy": percent(choice["metrics"]["accuracy"]),
+                    "macro_f1": decimal(choice["metrics"]["macro_f1"]),
+                    "nll": decimal(choice["metrics"]["nll"]),
+                    "mark": mark,
+                }
+            )
+        tables.append({"title": _title(name), "rows": rows})
+    return tables
+
+
+def curves(run: Finished) -> list[dict[str, str]]:
+    """Return the loss curve of each phase."""
+    found: list[dict[str, str]] = []
+    for name, phases in run.histories.items():
+        for points in phases.values():
+            steps, losses = [point["step"] for point in points], [point["loss"] for point in points]
+            if points:
+                caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}"
+                found.append({"title": _title(name), "caption": caption, "picture": curve(steps, losses)})
+    return found
+
+
+def errors(run: Finished) -> dict[str, Any] | None:
+    """Return where the student errs on the test set: matrix or pairs, and classes; ``None`` without predictions."""
+    predictions = run.predictions.get("evaluate")
+    if predictions is None:
+        return None
+    names = run.stages["data"]["results"]["classes"]
+    targets, predicted = predictions["targets"].numpy(), predictions["student"].argmax(1).numpy()
+    matrix = []
+    if len(names) <= MATRIX_CLASSES:
+        counts = confusion.confusion_matrix(targets, predicted, len(names))
+        shares = counts / counts.sum(1, keepdims=True).clip(1)
+        matrix = [
+            [
+                (int(count), f"{share:.2f}", " strong" if share > 0.75 else " middle" if share > 0.5 else "")
+                for count, share in zip(*row, strict=True)
+            ]
+            for row in zip(counts, shares, strict=True)
+        ]
+    classes = [_class_row(row, names) for row in confusion.class_counts(targets, predicted, len(names))]
+    pairs = confusion.confused_pairs(targets, predicted)
+    return {
+        "names": names,
+        "longest": max(map(len, names)),
+        "matrix": matrix,
+        "pairs": [(names[true], names[taken], whole(count)) for true, taken, count in pairs[:SHOWN_PAIRS]],
+        "hardest": classes if len(classes) <= MATRIX_CLASSES else classes[:SHOWN_CLASSES],
+        "others": [] if len(classes) <= MATRIX_CLASSES else classes[SHOWN_CLASSES:],
+        "wrong": whole(int((targets != predicted).sum())),
+        "images": plural(len(targets), "test image"),
+    }
+
+
+def costs(run: Finished) -> list[dict[str, str]]:
+    """Return what each stage cost, with a total."""
+    spent = [(name, stage["cost"]) for name, stage in run.stages.items() if stage["cost"].get("seconds")]
+    rows = [
+        {
+            "title": _title(name),
+            "seconds": duration(cost["seconds"]),
+            "images": whole(cost["images"] or None),
+            "flops": flops(cost["flops"]),
+            # Time that an interrupted attempt waited counts, but not its seconds.
+            "waiting": percent(min(1.0, cost["waiting"] / cost["seconds"]) if cost["waiting"] else None),
+            "memory": size(cost["peak_memory"]),
+            "device": cost["device"] or MISSING,
+        }
+        for name, cost in spent
+    ]
+    seconds, operations = (sum(cost[key] for _, cost in spent) for key in ("seconds", "flops"))
+    total = {
+        "title": "All, baselines included" if run.data["baselines"] else "All",
+        "seconds": duration(seconds),
+        "flops": flops(operations),
+    }
+    return [*rows, total | dict.fromkeys(("images", "waiting", "memory", "device"), "")]
+
+
+def images(run: Finished) -> list[tuple[str, str]]:
+    """Return how many images each part of the data has."""
+    found = run.stages["data"]["results"]
+    counts, dropped = found["images"], found["dropped"]
+    words = {"labeled": "labels to train on", "validation": "validation images", "test": "test images"}
+    if "distill" in run.stages:
+        words["transfer"] = "unlabeled images to distill on"
+    rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
+    rows.append(("classes", whole(len(found["classes"]))))
+    return rows + [
+        (f"{part} images left out as copies of test or validation images", whole(count))
+        for part, count in dropped.items()
+        if part in words
+    ]
+
+
+def judged_on(run: Finished) -> str:
+    """Return which labels settings were chosen on."""
+    counts = run.stages["data"]["results"]["images"]
+    if counts["validation"]:
+        return f"on the {plural(counts['validation'], 'validation image')}"
+    return f"on labels held out, in turn, of the {whole(counts['labeled'])} for training"
+
+
+def _class_row(row: confusion.ClassCount, names: list[str]) -> dict[str, Any]:
+    if not row.images:
+        return {
+            "name": names[row.number],
+            "images": "0",
+            "share": None,
+            "accuracy": MISSING,
+            "range": "",
+            "taken_for": "",
+        }
+    interval = wilson(row.correct, row.images)
+    taken_for = "" if row.taken_for is None else f"{names[row.taken_for]} ({row.mistaken})"
+    return {
+        "name": names[row.number],
+        "images": whole(row.images),
+        "share": row.correct / row.images,
+        "accuracy": percent(row.correct / row.images),
+        "range": between(*interval),
+        "taken_for": taken_for,
+    }
+
+
+def _title(stage: str) -> str:
+    """Return what a stage does, as a title; a baseline's stages have its name in front."""
+    words = {
+        "adapt": "Adapt the teacher",
+        "distill": "Distill",
+        "finetune": "Finetune the student",
+        "evaluate": "Evaluate",
+        "export": "Export",
+    }
+    if stage in words:
+        return words[stage]
+    baseline, _, rest = stage.rpartition("-")
+    return f"Baseline {baseline}: {words.get(rest, rest).lower()}"
+
+
+def _device(run: Finished) -> str:
+    devices = dict.fromkeys(row["device"] for row in run.data["cost"]["stages"] if row["device"])
+    return ", ".join("the CPU" if device == "cpu" else device for device in devices) or "no device"

@@ -1,0 +1,67 @@
+"""A finished run in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tutelage.report.numbers import MISSING, duration, flops, parameters, percent
+from tutelage.report.words import GROUPS, baseline_words, short_name, usage, verdict
+
+MADE = {
+    "model/": "the model: ONNX, weights, card",
+    "report.html": "everything about this run on one page",
+    "results.json": "its numbers, for programs",
+}
+
+
+def summary(data: Mapping[str, Any], folder: Path) -> RenderableType:
+    """Return a table of the models, what it means, where things are, and the lines that use the model.
+
+    Args:
+        data: The content of ``results.json``.
+        folder: The run folder, as the reader would write it.
+    """
+    sentences = [Text(verdict(data, name)) for name in data["baselines"]]
+    width = max(map(len, MADE))
+    made = [
+        Text.assemble(f"{folder.as_posix()}/{name:{width}}", ("  " + what, "dim"), overflow="fold")
+        for name, what in MADE.items()
+    ]
+    code = [Text(line, "cyan", overflow="fold") for line in usage(folder)]
+    parts = ([_models(data)], sentences, made, code)
+    return Group(*(line for part in parts if part for line in (*part, "")))
+
+
+def _models(data: Mapping[str, Any]) -> Table:
+    tested = data["metrics"]["test"] is not None
+    which = "test" if tested else "val"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    # Text, never markup: names may hold square brackets.
+    for title in (f"accuracy ({'test' if tested else 'held out'})", "parameters", "time", "FLOPs"):
+        table.add_column(Text(title), justify="right")
+
+    def add(name: str, note: str, accuracy: float, *costs: str, style: str = "") -> None:
+        table.add_row(Text.assemble((name, style), (f"  {note}", "dim")), Text(percent(accuracy), style), *costs)
+
+    student, size = short_name(data["student"]["name"]), parameters(data["student"]["params"])
+    add(student, "the student", data["metrics"][which]["accuracy"], size, *_spent(data["cost"]), style="bold")
+    for name, baseline in data["baselines"].items():
+        accuracy = baseline["metrics"][which]["accuracy"]
+        add(student, baseline_words(data, name), accuracy, size, *_spent(baseline["cost"]))
+    for mode, metrics in data["teacher_metrics"].items():
+        teacher = data["teacher"]
+        note = f"the teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
+        costs = (parameters(teacher.get("params")), MISSING, MISSING)
+        add(short_name(teacher["name"]), note, metrics["accuracy"], *costs)
+    return table
+
+
+def _spent(cost: Mapping[str, Any]) -> tuple[str, str]:
+    return duration(cost["seconds"]), flops(cost["flops"])

@@ -1,0 +1,92 @@
+"""What a run found, in sentences that the page and the terminal share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.report.numbers import parameters, percent, plural
+
+GROUPS = {"probe": ("Linear probe", "penalty"), "finetune": ("Finetuned", "peak rate")}
+"""How candidates' groups are called, and what tells their members apart."""
+
+
+def short_name(name: str) -> str:
+    """Return a model's name without its source: ``lcnet_050`` for ``timm:lcnet_050``."""
+    return name.rsplit(":", 1)[-1]
+
+
+def headline(data: Mapping[str, Any]) -> str:
+    """Return a run's main result as one sentence.
+
+    Args:
+        data: The content of ``results.json``.
+    """
+    size = parameters(data["student"]["params"])
+    who = f"{_article(size)} {size}-parameter {short_name(data['student']['name'])}"
+    test = data["metrics"]["test"]
+    if test is None:
+        held_out = percent(data["metrics"]["val"]["accuracy"])
+        return f"{who} reaches {held_out} on held-out labels; no test set was given"
+    sentence = f"{who} reaches {percent(test['accuracy'])} on {plural(data['images']['test'], 'test image')}"
+    for name in data["baselines"]:
+        return f"{sentence}, {_compared(gain(data, name))} the same student {baseline_words(data, name)}"
+    return sentence
+
+
+def verdict(data: Mapping[str, Any], name: str) -> str:
+    """Return whether the method was worth it beside a baseline, as one sentence.
+
+    Args:
+        data: The content of ``results.json``.
+        name: The baseline.
+    """
+    what = "Distillation" if data["teacher"] else f"The method {data['method']}"
+    other = f"the same student {baseline_words(data, name)}"
+    if data["metrics"]["test"] is None:
+        return f"Without test data nobody knows whether it beats {other}."
+    gained = gain(data, name)
+    if percent(abs(gained)) == percent(0):
+        return f"{what} did not help here: it ended level with {other} (one seed)."
+    if gained < 0:
+        return f"{what} did not help here: it ended {_compared(gained)} {other} (one seed)."
+    return f"{what} gained {_points(gained)} over {other} (one seed)."
+
+
+def gain(data: Mapping[str, Any], name: str) -> float:
+    """Return how much higher the student's test accuracy is than a baseline's."""
+    ours: float = data["metrics"]["test"]["accuracy"]
+    theirs: float = data["baselines"][name]["metrics"]["test"]["accuracy"]
+    return ours - theirs
+
+
+def baseline_words(data: Mapping[str, Any], name: str) -> str:
+    """Return how a baseline made the student: ``trained from scratch``."""
+    if name != "scratch":
+        return f"made by {name}"
+    return "trained from scratch" if data["start"] == "random" else "finetuned on the labels alone"
+
+
+def usage(folder: Path) -> tuple[str, ...]:
+    """Return the lines of Python that use a run's model."""
+    # JSON's quoting is Python's too, for whatever a path may hold.
+    where = json.dumps(folder.as_posix(), ensure_ascii=False)
+    return ("import tutelage", f"model = tutelage.load_model({where})", 'print(model.predict("picture.png"))')
+
+
+def _compared(gained: float) -> str:
+    if percent(abs(gained)) == percent(0):
+        return "level with"
+    return f"{_points(abs(gained))} {'above' if gained > 0 else 'below'}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def _article(number: str) -> str:
+    """Return the article of a number as it is spoken: an 8M, an 11.2M, an 18k; a 0.58M, a 110M."""
+    return "An" if re.match(r"8|1[18](?![\d,])|1[18],", number) else "A"

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tutelage.report.page import write_page
+
+HOSTILE = ["<script>alert(1)</script>", "\"' onload=x", "</table></style>&amp;", "{{ 7*7 }}", "Käse " + "x" * 200]
+MANY = [f"class {number}" for number in range(100)]
+VOID = {"meta", "link", "line", "polyline", "br"}
+
+RUNS = {
+    "plain": {},
+    "hostile": {"classes": HOSTILE},
+    "two": {"classes": 2, "images": 12},
+    "hundred": {"classes": MANY},
+    "forty": {"classes": 40, "images": 900},
+    "no test": {"test": False},
+    "validation": {"validation": True},
+    "scratch": {"method": "scratch", "baselines": ()},
+    "pretrained": {"start": "pretrained"},
+    "no history": {"history": False},
+}
+
+MEASURE = """<!doctype html><body style="margin:0"><iframe style="border:0;width:360px;height:9000px" srcdoc="{page}">
+</iframe><script>onload = () => {{
+  const frame = document.querySelector("iframe").contentDocument;
+  const root = frame.documentElement;
+  const outside = [...frame.body.querySelectorAll("*")].filter(
+    (each) => each.getBoundingClientRect().right > 360.5 && !each.closest(".wide, pre"));
+  const seen = outside.map((each) => each.outerHTML.slice(0, 80));
+  document.title = `${{root.scrollWidth}}|${{frame.body.innerText.length}}|${{seen}}`;
+}}</script>"""
+
+
+class Balanced(HTMLParser):
+    """Collects text and fails on a tag that closes nothing, or the wrong thing."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+
+
+def parsed(page: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(page)
+    parser.close()
+    return parser
+
+
+def words(page: str) -> str:
+    return " ".join(" ".join(parsed(page).texts).split())
+
+
+@pytest.fixture
+def page(make_run: Callable[..., Path]) -> Callable[..., str]:
+    return lambda **how: write_page(make_run(**how)).read_text()
+
+
+@pytest.mark.parametrize("how", RUNS.values(), ids=RUNS)
+def test_every_page_is_whole_and_needs_nothing_else(page: Callable[..., str], how: dict) -> None:
+    text = page(**how)
+    parser = parsed(text)
+    assert parser.open == []
+    assert not {"script", "img", "iframe", "object", "form"} & set(parser.tags)
+    for name, value in parser.attributes:
+        assert not name.startswith("on")
+        assert name not in {"src", "srcset", "action", "data"}
+        assert name != "href" or value == "data:,"
+    assert not re.search(r"https?:|url\(|@import", text)
+
+
+@pytest.mark.parametrize("how", RUNS.values(), ids=RUNS)
+def test_no_page_shows_what_is_not_a_number(page: Callable[..., str], how: dict) -> None:
+    assert not re.search(r"\b(nan|inf|none|undefined|null)\b(?! given)", words(page(**how)).split("Recipe ")[0], re.I)
+
+
+def test_hostile_class_names_are_only_text(page: Callable[..., str]) -> None:
+    text = page(classes=HOSTILE)
+    for name in HOSTILE:
+        assert name in words(text)
+    assert "49" not in [part.strip() for part in parsed(text).texts if "7*7" in part]
+
+
+def test_names_that_are_not_unicode_do_not_stop_it(page: Callable[..., str]) -> None:
+    assert "caf?" in page(classes=["caf\udce9", "tea"])
+
+
+def test_the_headline_comes_first(page: Callable[..., str]) -> None:
+    assert re.search(
+        r"<h1>A 0\.58M-parameter lcnet_050 reaches \d\d\.\d% on 597 test images, \d+\.\d points above the same "
+        r"student trained from scratch</h1>",
+        page(),
+    )
+
+
+def test_all_sections_are_there_in_order(page: Callable[..., str]) -> None:
+    assert re.findall("<h2>(.*?)</h2>", page()) == [
+        "How good it is",
+        "What was chosen, and on what",
+        "How it trained",
+        "Where it errs",
+        "What each stage cost",
+        "Data",
+        "Recipe",
+        "Use it",
+    ]
+
+
+def test_the_matrix_counts_every_test_image(page: Callable[..., str]) -> None:
+    matrix = page().split('<table class="matrix')[1].split("</table>")[0]
+    cells = re.findall(r"<td[^>]*>(\d*)</td>", matrix)[1:]  # the first is the corner
+    assert len(cells) == 100
+    assert sum(int(cell or 0) for cell in cells) == 597
+
+
+def test_many_classes_show_pairs_and_hide_the_easy_ones(page: Callable[..., str]) -> None:
+    text = page(classes=MANY)
+    assert '<table class="matrix' not in text
+    assert "Most confused" in text
+    assert "The other 80 classes" in text
+    assert all(name in text.split("Class by class")[1] for name in MANY)
+
+
+def test_without_test_data_nothing_is_claimed(page: Callable[..., str]) -> None:
+    text = words(page(test=False))
+    assert "on held-out labels; no test set was given" in text
+    assert "Wilson" not in text
+    assert "Where it errs" not in text
+
+
+def test_held_out_numbers_of_a_distilled_student_are_called_flattering(page: Callable[..., str]) -> None:
+    assert "also taught the teacher" in words(page())
+    assert "also taught the teacher" not in words(page(validation=True))
+
+
+def test_scratch_mentions_no_teacher(page: Callable[..., str]) -> None:
+    visible = words(page(method="scratch", baselines=())).split("Recipe ")[0]
+    assert "efficientnet" not in visible
+    assert "Linear probe" not in visible
+
+
+def test_every_candidate_is_listed_and_the_chosen_marked(page: Callable[..., str]) -> None:
+    text = page()
+    assert text.count("<mark>chosen</mark>") == 2
+    assert text.count("<mark>teaches</mark>") == 1
+    assert all(f"peak rate {rate}" in text for rate in ("0.001", "0.0003"))
+
+
+def test_costs_add_up(page: Callable[..., str], make_run: Callable[..., Path]) -> None:
+    total = words(page()).split("All, baselines included")[1].split()
+    folder = make_run()
+    costs = [json.loads(path.read_text())["cost"] for path in folder.glob("*/stage.json")]
+    seconds = sum(cost.get("seconds", 0) for cost in costs)
+    assert total[:4] == f"{int(seconds // 60)} min {round(seconds % 60)} s".split()
+
+
+def test_every_phase_has_its_curve(page: Callable[..., str]) -> None:
+    assert page().count("<svg") == 4
+
+
+def test_no_history_leaves_the_curves_out(page: Callable[..., str]) -> None:
+    assert "How it trained" not in page(history=False)
+
+
+def test_it_replaces_an_older_page_and_leaves_nothing_beside_it(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    before = {path.name for path in folder.iterdir()}
+    (folder / "report.html").write_text("old")
+    assert write_page(folder) == folder / "report.html"
+    assert (folder / "report.html").read_text() != "old"
+    assert {path.name for path in folder.iterdir()} == before | {"report.html"}
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "forty", "hundred"])
+def test_a_phone_shows_it_without_scrolling_sideways(page: Callable[..., str], name: str, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("needs a browser: chromium")
+    wrapper = tmp_path / "phone.html"
+    # The page's own policy forbids scripts, so that the one who measures stands outside.
+    wrapper.write_text(MEASURE.format(page=html.escape(page(**RUNS[name]))))
+    flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-sync"
+    found = subprocess.run(
+        [browser, *flags.split(), f"--user-data-dir={tmp_path}/profile", "--dump-dom", wrapper.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    measured = re.search(r"<title>(\d+)\|(\d+)\|(.*?)</title>", found.stdout, re.S)
+    assert measured is not None, found.stdout[:500]
+    assert int(measured[2]) > 1000  # the page is really there
+    assert int(measured[1]) <= 360
+    assert measured[3] == ""

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tutelage.report.words import headline, usage, verdict
+
+
+def results(accuracy: float, baseline: float | None = None, **more: Any) -> dict[str, Any]:
+    baselines = {} if baseline is None else {"scratch": {"metrics": {"test": {"accuracy": baseline}}}}
+    return {
+        "method": "task-oriented",
+        "start": "random",
+        "teacher": {"name": "bundled:efficientnet-lite0"},
+        "student": {"name": "timm:lcnet_050", "params": 584_010},
+        "images": {"test": 597},
+        "metrics": {"val": {"accuracy": 0.9}, "test": {"accuracy": accuracy}},
+        "baselines": baselines,
+        **more,
+    }
+
+
+def test_headline_compares_with_the_baseline() -> None:
+    assert headline(results(0.9213, 0.8383)) == (
+        "A 0.58M-parameter lcnet_050 reaches 92.1% on 597 test images, "
+        "8.3 points above the same student trained from scratch"
+    )
+
+
+def test_headline_says_when_the_baseline_is_better_or_level() -> None:
+    assert "1.2 points below the same student" in headline(results(0.9, 0.912))
+    assert ", level with the same student" in headline(results(0.9, 0.9))
+
+
+def test_headline_without_test_data_says_so() -> None:
+    without = {"val": {"accuracy": 0.9021}, "test": None}
+    assert headline(results(0, metrics=without)).endswith("90.2% on held-out labels; no test set was given")
+
+
+@pytest.mark.parametrize(
+    ("params", "start"),
+    [(8_100_000, "An 8.10M"), (11_200_000, "An 11.2M"), (18_000, "An 18k"), (110_000_000, "A 110M"), (1_800, "A 1,")],
+)
+def test_article_is_the_spoken_one(params: int, start: str) -> None:
+    assert headline(results(0.9, student={"name": "timm:x", "params": params})).startswith(start)
+
+
+def test_verdict_tells_a_gain_from_none() -> None:
+    assert verdict(results(0.9213, 0.8383), "scratch") == (
+        "Distillation gained 8.3 points over the same student trained from scratch (one seed)."
+    )
+    assert "did not help here: it ended 1.2 points below" in verdict(results(0.9, 0.912), "scratch")
+    assert "did not help here: it ended level with" in verdict(results(0.9, 0.9), "scratch")
+
+
+def test_verdict_without_test_data_claims_nothing() -> None:
+    without = {"val": {"accuracy": 0.9}, "test": None}
+    assert verdict(results(0, 0.8, metrics=without), "scratch").startswith("Without test data nobody knows")
+
+
+def test_a_pretrained_student_was_not_trained_from_scratch() -> None:
+    assert verdict(results(0.9, 0.8, start="pretrained"), "scratch").endswith("on the labels alone (one seed).")
+
+
+@pytest.mark.parametrize("folder", ["runs/digits", 'runs/a "quoted" one', "runs/Käse\\x"])
+def test_usage_is_python_that_names_the_folder(folder: str) -> None:
+    line = usage(Path(folder))[1]
+    opened = []
+    exec(line, {"tutelage": type("Module", (), {"load_model": staticmethod(opened.append)})})
+    assert opened == [folder]
