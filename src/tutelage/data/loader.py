@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.batch import Batch
 from tutelage.data.images import ImageBank
 from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, RecipeError
@@ -75,7 +75,8 @@ class Loader:
         self.samples = samples
         self.groups = dict(groups)
         self.mixes = any(_mixes(group.policy) for group in groups.values())
-        if self.mixes and (len(groups) > 1 or groups[DEFAULT_GROUP].count > 1):
+        self._views = sum(group.count for group in groups.values())
+        if self.mixes and self._views > 1:
             raise RecipeError("mixup and CutMix need a single view of each sample; set both to 0 for several views")
         unit = world * (2 if self.mixes else 1)
         self.batch_size = max(min(batch_size, len(samples)) // unit, 1) * unit
@@ -108,10 +109,12 @@ class Loader:
     def _batch(self, rows: IntArray, number: int, partners: IntArray | None) -> Batch:
         inputs: dict[str, RawInputs] = {}
         targets = None if self._targets is None else self._targets[torch.from_numpy(rows)]
+        first = number * self._views  # no two views of a sample share a number, and with it their crop and flip
         for name, group in self.groups.items():
             images: Tensor | None = None
             if self.bank is not None:
-                images, targets = self._render(group, rows, number, partners, targets)
+                images, targets = self._render(group, rows, first, partners, targets)
+                first += group.count
             texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
             if images is None:
                 inputs[name] = texts or []
@@ -121,7 +124,7 @@ class Loader:
         return Batch(inputs, counts, torch.from_numpy(rows), targets)
 
     def _render(
-        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None, targets: Tensor | None
+        self, group: ViewGroup, rows: IntArray, first: int, partners: IntArray | None, targets: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         assert self.bank is not None
         pictures = self.bank.get(rows.tolist())
@@ -133,7 +136,7 @@ class Loader:
                 group.policy,
                 self.samples.keys[rows],
                 rows,
-                np.full(len(rows), number * group.count + shot),
+                np.full(len(rows), first + shot),
                 seed=self._seed,
                 aspects=aspects,
                 partners=mates,
