@@ -38,7 +38,8 @@ class UnknownNameError(RecipeError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        self.close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        folded = {each.casefold(): each for each in names}
+        self.close = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
         message = f"unknown {kind} {name!r}"
         if self.close:
             message += f"; did you mean {' or '.join(map(repr, self.close))}?"
