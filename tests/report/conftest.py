@@ -105,13 +105,13 @@ def write_run(
     data = DataSettings(labeled="digits", labels="5", test="digits" if test else None)
     counts = {"labeled": 5 * len(names), "validation": 120 if validation else 0, "test": images * test}
     counts["transfer"] = 1200
-    stage("data", {"images": counts, "dropped": {"labeled": 0, "transfer": 3}, "classes": names}, {})
+    stage("data", {"images": counts, "dropped": {"labeled": 0, "validation": 0, "transfer": 3}, "classes": names}, {})
     rows = []
     teacher = None
     if taught:
         probe, tuned = choice("probe", 0.01, "raw", 0.88), choice("finetune", 3e-4, "average", 0.93)
         judged = [probe, choice("probe", 0.1, "raw", 0.86), tuned, choice("finetune", 1e-3, "raw", 0.9)]
-        teacher = {"name": "bundled:efficientnet-lite0", "source": "bundled", "license": None}
+        teacher = {"name": "bundled:efficientnet-lite0", "params": 3_383_684, "source": "bundled", "license": None}
         results = {"chosen": "finetune", "modes": {"probe": probe, "finetune": tuned}, "judged": judged}
         cost = spent(61.7, 22000, 3.9e12)
         place = stage("adapt", {**results, "teacher": teacher}, cost)
@@ -145,7 +145,11 @@ def write_run(
         "teacher": teacher,
         "student": {"name": "timm:lcnet_050", "params": 584_010},
         "labels": {"amount": "5", "images": counts["labeled"], "classes": len(names)},
-        "images": {"transfer": 1200, "test": counts["test"], "dropped": {"labeled": 0, "transfer": 3}},
+        "images": {
+            "transfer": 1200,
+            "test": counts["test"],
+            "dropped": {"labeled": 0, "validation": 0, "transfer": 3},
+        },
         "metrics": {"val": val, "test": found["student"]},
         "teacher_metrics": found["teacher"],
         "agreement": found.get("agreement"),

@@ -186,6 +186,18 @@ def test_every_phase_has_its_curve(page: Callable[..., str]) -> None:
     assert page().count("<svg") == 4
 
 
+def test_a_single_step_is_no_curve(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    (folder / "03-distill" / "history.json").write_text('{"distill": [{"step": 1, "loss": 2.3}]}')
+    assert write_page(folder).read_text().count("<svg") == 3
+
+
+def test_dropped_copies_are_counted(page: Callable[..., str]) -> None:
+    text = words(page())
+    assert "transfer images left out as copies of test or validation images 3" in text
+    assert "validation images left out" not in text
+
+
 def test_no_history_leaves_the_curves_out(page: Callable[..., str]) -> None:
     assert "How it trained" not in page(history=False)
 

@@ -46,8 +46,8 @@ def test_smoothing_is_a_mean_of_near_points() -> None:
 
 @pytest.mark.parametrize(
     "losses",
-    [[2.0, 1.0, 0.5], [0.7], [0.0, 0.0], [1e-9, 2e-9], [-1.0, -2.0], [1e12, 3.0]],
-    ids=["falling", "one point", "all zero", "tiny", "negative", "huge"],
+    [[2.0, 1.0, 0.5], [0.0, 0.0], [1e-9, 2e-9], [-1.0, -2.0], [1e12, 3.0]],
+    ids=["falling", "all zero", "tiny", "negative", "huge"],
 )
 def test_curves_stay_inside_their_picture(losses: list[float]) -> None:
     svg = ElementTree.fromstring(curve(range(1, len(losses) + 1), losses))

@@ -19,7 +19,7 @@ def curve(steps: Sequence[float], losses: Sequence[float]) -> str:
     """Return a loss curve as an ``<svg>`` made of numbers alone: every point faint, a moving mean on top.
 
     Args:
-        steps: Rising, at least one.
+        steps: Rising, at least two.
         losses: As many, all finite.
     """
     bottom, top = min(0.0, *losses), max(losses)

@@ -85,7 +85,7 @@ def curves(run: Finished) -> list[dict[str, str]]:
     for name, phases in run.histories.items():
         for points in phases.values():
             steps, losses = [point["step"] for point in points], [point["loss"] for point in points]
-            if points:
+            if len(points) > 1:
                 caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}"
                 found.append({"title": _title(name), "caption": caption, "picture": curve(steps, losses)})
     return found
@@ -132,8 +132,7 @@ def costs(run: Finished) -> list[dict[str, str]]:
             "seconds": duration(cost["seconds"]),
             "images": whole(cost["images"] or None),
             "flops": flops(cost["flops"]),
-            # Time that an interrupted attempt waited counts, but not its seconds.
-            "waiting": percent(min(1.0, cost["waiting"] / cost["seconds"]) if cost["waiting"] else None),
+            "waiting": percent(cost["waiting"] / cost["seconds"] if cost["waiting"] else None),
             "memory": size(cost["peak_memory"]),
             "device": cost["device"] or MISSING,
         }
@@ -157,11 +156,14 @@ def images(run: Finished) -> list[tuple[str, str]]:
         words["transfer"] = "unlabeled images to distill on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
     rows.append(("classes", whole(len(found["classes"]))))
-    return rows + [
-        (f"{part} images left out as copies of test or validation images", whole(count))
-        for part, count in dropped.items()
-        if part in words
-    ]
+    if counts["test"] or counts["validation"]:
+        copies = {"labeled": "test or validation", "validation": "test", "transfer": "test or validation"}
+        rows += [
+            (f"{part} images left out as copies of {copies[part]} images", whole(count))
+            for part, count in dropped.items()
+            if counts[part]
+        ]
+    return rows
 
 
 def judged_on(run: Finished) -> str:

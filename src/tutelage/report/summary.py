@@ -44,20 +44,20 @@ def _models(data: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     # Text, never markup: names may hold square brackets.
-    for title in (f"accuracy ({'test' if tested else 'held out'})", "parameters", "time", "FLOPs"):
+    for title in ("accuracy" if tested else "held out", "params", "time", "FLOPs"):
         table.add_column(Text(title), justify="right")
 
     def add(name: str, note: str, accuracy: float, *costs: str, style: str = "") -> None:
         table.add_row(Text.assemble((name, style), (f"  {note}", "dim")), Text(percent(accuracy), style), *costs)
 
     student, size = short_name(data["student"]["name"]), parameters(data["student"]["params"])
-    add(student, "the student", data["metrics"][which]["accuracy"], size, *_spent(data["cost"]), style="bold")
+    add(student, "student", data["metrics"][which]["accuracy"], size, *_spent(data["cost"]), style="bold")
     for name, baseline in data["baselines"].items():
         accuracy = baseline["metrics"][which]["accuracy"]
         add(student, baseline_words(data, name), accuracy, size, *_spent(baseline["cost"]))
     for mode, metrics in data["teacher_metrics"].items():
         teacher = data["teacher"]
-        note = f"the teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
+        note = f"teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
         costs = (parameters(teacher.get("params")), MISSING, MISSING)
         add(short_name(teacher["name"]), note, metrics["accuracy"], *costs)
     return table
