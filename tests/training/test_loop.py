@@ -324,3 +324,17 @@ def test_a_phase_without_objectives_is_refused() -> None:
     phase = tiny_phase()
     with pytest.raises(RecipeError, match="no objective"):
         type(phase)(phase.name, phase.loader, {}, phase.schedule).check()
+
+
+def test_kept_batch_statistics_stay_as_they_are() -> None:
+    model = tiny_model()
+    before = {name: value.clone() for name, value in model.encoder.norm.named_buffers()}
+    run(tiny_phase(statistics="kept"), model)
+    assert same(dict(model.encoder.norm.named_buffers()), before)
+
+
+def test_with_kept_batch_statistics_the_rest_is_trained() -> None:
+    model = tiny_model()
+    before = {name: value.detach().clone() for name, value in model.encoder.named_parameters()}
+    run(tiny_phase(statistics="kept"), model)
+    assert not any(torch.equal(model.encoder.get_parameter(name), value) for name, value in before.items())

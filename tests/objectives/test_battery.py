@@ -1,0 +1,95 @@
+"""Every objective passes these the day it is added: it needs a row in ``MADE``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+import torch
+
+from tutelage.data.batch import Batch
+from tutelage.models.outputs import Outputs
+from tutelage.objectives import OBJECTIVES, Logits, Objective, Supervised
+from tutelage.tasks import Classification
+
+MADE: dict[str, Callable[[], Objective]] = {
+    "supervised": lambda: Supervised(Classification(), label_smoothing=0.1),
+    "logits": lambda: Logits(temperature=2.0),
+}
+OUTPUTS = {field.name for field in fields(Outputs)}
+SIZES = {"logits": (4, 3), "features": (4, 5), "embedding": (4, 6), "patches": (4, 5, 2, 2)}
+
+objectives = pytest.mark.parametrize("name", sorted(OBJECTIVES))
+
+
+def outputs(names: frozenset[str], seed: int, *, grad: bool = False) -> Outputs:
+    generator = torch.Generator().manual_seed(seed)
+    return Outputs(**{name: torch.randn(SIZES[name], generator=generator).requires_grad_(grad) for name in names})
+
+
+def call(objective: Objective):
+    """Return the losses of a batch of four, and the student's outputs that they were computed from."""
+    needs = objective.needs
+    targets = torch.tensor([0, 1, 2, 1]) if needs.labels else None
+    groups = {group: torch.zeros(4, 3, 2, 2) for group in needs.groups}
+    batch = Batch(groups, dict.fromkeys(groups, 1), torch.arange(4), targets)
+    student = {group: outputs(needs.student, 0, grad=True) for group in needs.groups}
+    seen = needs.teacher_groups or needs.groups
+    teachers = {
+        teacher: {group: outputs(names, 1) for group in seen} for teacher, names in (needs.teachers or {}).items()
+    }
+    return objective(batch, student, teachers), student
+
+
+def test_every_objective_is_here() -> None:
+    assert MADE.keys() == OBJECTIVES.keys()
+
+
+@objectives
+def test_it_is_what_its_name_stands_for(name: str) -> None:
+    assert type(MADE[name]()) is OBJECTIVES[name]
+
+
+@objectives
+def test_it_needs_outputs_that_exist(name: str) -> None:
+    needs = MADE[name]().needs
+    asked = needs.student.union(*(needs.teachers or {}).values())
+    assert asked
+    assert asked <= OUTPUTS
+
+
+@objectives
+def test_what_it_needs_is_enough_for_a_finite_loss(name: str) -> None:
+    # The call gives no other output, teacher, group or label than it asks for.
+    losses, _ = call(MADE[name]())
+    assert losses
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+
+
+@objectives
+def test_its_gradient_reaches_every_output_of_the_student_that_it_needs(name: str) -> None:
+    losses, student = call(MADE[name]())
+    sum(losses.values()).backward()
+    for given in student.values():
+        for each in (value for value in vars(given).values() if value is not None):
+            assert each.grad is not None
+            assert each.grad.abs().sum() > 0
+
+
+@objectives
+def test_its_groups_hold_each_of_its_parameters_once(name: str) -> None:
+    objective = MADE[name]()
+    grouped = [id(parameter) for group in objective.param_groups(0.1) for parameter in group["params"]]
+    trained = [id(parameter) for parameter in objective.parameters() if parameter.requires_grad]
+    assert sorted(grouped) == sorted(trained)
+
+
+@objectives
+def test_its_groups_bring_their_learning_rate(name: str) -> None:
+    assert all(group["lr"] > 0 for group in MADE[name]().param_groups(0.1))
+
+
+@objectives
+def test_it_leaves_no_name_to_the_total_loss(name: str) -> None:
+    assert "loss" not in call(MADE[name]())[0]
