@@ -85,7 +85,9 @@ def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tupl
     values = features.values.reshape(views * count, width).double().numpy()
     targets = features.targets.repeat(views).numpy()
     mean, std = values.mean(0), values.std(0) + 1e-6
-    fitted = LogisticRegression(C=1.0 / (penalty * len(values)), max_iter=500, tol=1e-4)
+    # For two classes scikit-learn penalizes their difference w: half of it a class has a squared norm of |w|² / 2.
+    factor = 2.0 if len(np.unique(targets)) == 2 else 1.0
+    fitted = LogisticRegression(C=factor / (penalty * len(values)), max_iter=500, tol=1e-4)
     fitted.fit((values - mean) / std, targets)
     weight: npt.NDArray[np.float64] = np.zeros((classes, width))
     bias: npt.NDArray[np.float64] = np.full(classes, -30.0)  # a class without a sample is never predicted
