@@ -22,7 +22,7 @@ from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.training.loop import State
 from tutelage.training.phase import Statistics
-from tutelage.training.schedule import Schedule
+from tutelage.training.schedule import Schedule, few_label_batch
 
 Rate = Annotated[float, Field(gt=0)]
 
@@ -37,7 +37,7 @@ class AdaptSettings(Settings):
         probe_views: Augmented views of each image that the probe is fitted on, besides the evaluation view.
         learning_rates: Peak rates that finetuning chooses from.
         epochs: Passes over the labels in finetuning; more for fewer labels where not given.
-        batch_size: Images a step in finetuning.
+        batch_size: Most images a step in finetuning.
         label_smoothing: Of finetuning's loss.
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
         statistics: BatchNorm's in finetuning: ``kept`` as pretrained, or ``batch``.
@@ -60,7 +60,7 @@ class AdaptSettings(Settings):
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
         """Return the schedule of finetuning on this many labels."""
         assert self.epochs is not None
-        batch = min(self.batch_size, labels)
+        batch = few_label_batch(self.batch_size, labels)
         return Schedule(
             steps=self.epochs * max(1, labels // batch),
             batch_size=batch,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutelage.ledger import Cost
+from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job, Split
 from tutelage.run import write_json
 from tutelage.tasks import Task
@@ -77,21 +77,24 @@ def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -
     with job.progress.track("choosing", len(candidates) * len(splits)) as update:
         for number, candidate in enumerate(candidates):
             kept = folder / f"judged-{candidate.name}.json"
-            if not kept.exists():
+            found = kept.exists()
+            job.world.barrier()  # before one process writes it, all have looked
+            if not found:
                 logits: dict[str, list[Tensor]] = {}
-                spent = Cost()
-                for turn, split in enumerate(splits):
-                    outcomes, part = candidate.held_out(split)
-                    spent.add(part)
-                    for variant, values in outcomes.items():
-                        logits.setdefault(variant, []).append(values)
-                    update(number * len(splits) + turn + 1, {})
+                with measured(Cost(), job.world.device) as spent:
+                    for turn, split in enumerate(splits):
+                        outcomes, part = candidate.held_out(split)
+                        spent.add(part)
+                        for variant, values in outcomes.items():
+                            logits.setdefault(variant, []).append(values)
+                        update(number * len(splits) + turn + 1, {})
                 metrics = {variant: job.task.metrics(torch.cat(parts), targets) for variant, parts in logits.items()}
                 if job.world.first:
                     write_json(kept, {"metrics": metrics, "cost": spent.as_dict()})
                 job.world.barrier()
             judged = json.loads(kept.read_text())
-            cost.add(Cost(**judged["cost"]))
+            earlier = judged["cost"]["seconds"] if found else judged["cost"]["earlier"]
+            cost.add(Cost(**{**judged["cost"], "earlier": earlier}))
             choices += [
                 Choice(candidate.name, candidate.group, variant, metrics)
                 for variant, metrics in judged["metrics"].items()

@@ -27,7 +27,7 @@ class DistillSettings(Settings):
     Attributes:
         epochs: Passes over the transfer set; where not given, about 64,000 views for 1,000 images, growing with
             the square root of their number.
-        batch_size: Images a step; where not given, an eighth of the transfer set, 16 to 128.
+        batch_size: Images a step; where not given, a sixteenth of the transfer set, 16 to 128.
         learning_rate: Peak rate.
         temperature: Of both softmaxes.
         average: Decay of the weights' moving average, which the student keeps; 0 keeps the raw weights.
@@ -41,7 +41,7 @@ class DistillSettings(Settings):
 
     def resolved(self, images: int) -> DistillSettings:
         """Fill in what suits a transfer set of this size."""
-        batch_size = self.batch_size or min(128, max(16, 2 ** round(math.log2(max(1, images / 8)))))
+        batch_size = self.batch_size or min(128, max(16, 2 ** round(math.log2(max(1, images / 16)))))
         epochs = self.epochs or math.ceil(64 * math.sqrt(1000 / images))
         return self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
 

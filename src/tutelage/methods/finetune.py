@@ -17,7 +17,7 @@ from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.training.phase import Statistics
-from tutelage.training.schedule import Schedule
+from tutelage.training.schedule import Schedule, few_label_batch
 
 Rate = Annotated[float, Field(gt=0)]
 
@@ -28,7 +28,7 @@ class FinetuneSettings(Settings):
     Attributes:
         learning_rates: Peak rates to choose from; higher ones where nothing came before, if not given.
         epochs: Passes over the labels; more for fewer labels, and from random weights, if not given.
-        batch_size: Images a step.
+        batch_size: Most images a step.
         label_smoothing: Of the loss.
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
         statistics: BatchNorm's: ``kept``, or ``batch``; kept after pretraining if not given.
@@ -56,7 +56,7 @@ class FinetuneSettings(Settings):
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
         """Return the schedule on this many labels."""
         assert self.epochs is not None
-        batch = min(self.batch_size, labels)
+        batch = few_label_batch(self.batch_size, labels)
         return Schedule(
             steps=self.epochs * max(1, labels // batch),
             batch_size=batch,

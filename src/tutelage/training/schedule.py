@@ -34,6 +34,11 @@ class Schedule(Settings):
     average: float = Field(default=0.9995, ge=0, lt=1)
 
 
+def few_label_batch(most: int, labels: int) -> int:
+    """Return the batch size for training on few labels: half of them, 16 to ``most``, so that an epoch has steps."""
+    return min(most, labels, max(16, labels // 2))
+
+
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     """Return the share of the peak learning rate at ``step`` (0-based): linear warm-up, then cosine to 0."""
     rising = round(warmup * steps)
