@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tutelage.errors import RecipeError, UnknownNameError
+from tutelage.methods import METHODS
+from tutelage.recipe import Recipe, load_recipe, make_recipe, parse_setting
+from tutelage.views.settings import ViewSettings
+
+MINIMAL: dict[str, Any] = {
+    "data": {"labeled": "digits"},
+    "teacher": "bundled:efficientnet-lite0",
+    "student": "timm:lcnet_050",
+}
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_recipe_is_read_from_yaml(tmp_path: Path) -> None:
+    text = "data: {labeled: digits, labels: 5}\nteacher: timm:vit_tiny\nstudent: timm:lcnet_050\nseed: 3\n"
+    recipe = load_recipe(written(tmp_path, text))
+    assert (recipe.data.labels, recipe.teacher, recipe.seed) == ("5", "timm:vit_tiny", 3)
+
+
+def test_a_recipe_s_path_may_be_text(tmp_path: Path) -> None:
+    assert load_recipe(str(written(tmp_path, yaml.safe_dump(MINIMAL)))) == make_recipe(MINIMAL)
+
+
+def test_what_is_not_said_has_the_documented_default() -> None:
+    recipe = make_recipe(MINIMAL)
+    assert (recipe.task, recipe.method, recipe.seed, recipe.folds) == ("classification", "task-oriented", 0, 5)
+    assert (recipe.data.labels, recipe.device, recipe.start) == ("all", "auto", None)
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, yaml.safe_dump({**MINIMAL, "seed": 1, "distill": {"epochs": 2, "temperature": 3}}))
+    recipe = load_recipe(path, {"seed": 5, "distill.epochs": 7, "views.policy.flip": 0.5})
+    assert (recipe.seed, recipe.distill.epochs, recipe.distill.temperature) == (5, 7, 3.0)
+    assert recipe.views.policy is not None
+    assert recipe.views.policy.flip == 0.5
+
+
+def test_overrides_leave_the_given_data_alone() -> None:
+    data = {**MINIMAL, "distill": {"epochs": 2}}
+    make_recipe(data, {"distill.epochs": 9, "data.labels": 3})
+    assert data == {**MINIMAL, "distill": {"epochs": 2}}
+    assert MINIMAL["data"] == {"labeled": "digits"}
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        make_recipe(MINIMAL).seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "close"),
+    [
+        ("methd", "method"),
+        ("Student", "student"),
+        ("data.label", "data.labels"),
+        ("distill.epoch", "distill.epochs"),
+        ("views.policy.flp", "views.policy.flip"),
+        ("views.polcy.flip", "views.policy"),
+        ("adapt.learning_rate", "adapt.learning_rates"),
+    ],
+)
+def test_an_unknown_key_at_any_depth_is_answered_with_the_close_one(key: str, close: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown key '") as caught:
+        make_recipe(MINIMAL, {key: 1})
+    assert caught.value.close[0] == close
+
+
+def test_a_misspelled_key_is_told_before_the_one_that_it_leaves_missing() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'student'"):
+        make_recipe({"data": {"labeled": "digits"}, "studnt": "timm:lcnet_050", "method": "scratch"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("seed", 2.5, "valid integer"),
+        ("seed", -1, "greater than or equal to 0"),
+        ("student", 5, "valid string"),
+        ("start", "cold", "'random' or 'pretrained'"),
+        ("folds", 1, "greater than or equal to 2"),
+        ("distill", 5, "valid dictionary"),
+        ("baselines", "scratch", "valid tuple"),
+        ("data.labels", True, "valid string"),
+        ("data.labels", 0.1, "valid string"),
+        ("data.labels", None, "valid string"),
+        ("distill.epochs", "many", "valid integer"),
+        ("distill.epochs", 0, "greater than or equal to 1"),
+        ("distill.learning_rate", -1e-3, "greater than 0"),
+        ("distill.learning_rate", math.nan, "finite"),
+        ("distill.learning_rate", math.inf, "finite"),
+        ("distill.average", 1, "less than 1"),
+        ("distill.temperature", 0, "greater than 0"),
+        ("finetune.label_smoothing", 1, "less than 1"),
+        ("adapt.modes", [], "at least 1 item"),
+        ("views.student_size", 4, "greater than or equal to 8"),
+        ("views.augment", "lots", "'none', 'light', 'full' or 'auto'"),
+        ("views.crop", 1.5, "less than or equal to 1"),
+        ("views.policy.mixup", math.inf, "finite"),
+        ("views.policy.flip", 1.5, "less than or equal to 1"),
+    ],
+)
+def test_a_bad_value_is_told_with_its_dotted_key(key: str, value: object, reason: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(MINIMAL, {key: value})
+    message = str(caught.value)
+    assert message.startswith(f"{key}: ")
+    assert reason in message
+    assert message.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("key", ["adapt.learning_rates", "adapt.penalties", "finetune.learning_rates"])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "fast"])
+def test_a_bad_value_in_a_list_is_told_with_its_place(key: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=rf"^{key}\.1: input should be .*got {value!r}$"):
+        make_recipe(MINIMAL, {key: [1e-3, value]})
+
+
+@pytest.mark.parametrize("key", ["data.labeled", "student"])
+def test_a_missing_key_is_named(key: str) -> None:
+    data = {name: value for name, value in MINIMAL.items() if name != key.partition(".")[0]}
+    with pytest.raises(RecipeError, match=rf"^{key}: is missing, and has no default$"):
+        make_recipe(data)
+
+
+def test_an_unknown_task_is_answered_with_the_close_one() -> None:
+    with pytest.raises(UnknownNameError, match="unknown task 'clasification'; did you mean 'classification'"):
+        make_recipe(MINIMAL, {"task": "clasification"})
+
+
+@pytest.mark.parametrize("overrides", [{"method": "scrtch"}, {"baselines": ["scrtch"]}])
+def test_an_unknown_method_is_answered_with_the_close_one(overrides: dict[str, Any]) -> None:
+    with pytest.raises(UnknownNameError, match="unknown method 'scrtch'; did you mean 'scratch'"):
+        make_recipe(MINIMAL, overrides)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_teacher_is_asked_for_by_the_methods_that_need_one(method: str) -> None:
+    alone = {**MINIMAL, "teacher": None, "method": method}
+    if METHODS[method].needs_teacher:
+        with pytest.raises(RecipeError, match=f"method '{method}' needs a teacher, such as bundled:"):
+            make_recipe(alone)
+    else:
+        assert make_recipe(alone).teacher is None
+
+
+def test_a_teacher_is_asked_for_by_baselines_too() -> None:
+    with pytest.raises(RecipeError, match="method 'task-oriented' needs a teacher"):
+        make_recipe(MINIMAL, {"teacher": None, "method": "scratch", "baselines": ["task-oriented"]})
+
+
+@pytest.mark.parametrize("labels", [7, "7"])
+def test_labels_may_be_a_number(labels: object) -> None:
+    assert make_recipe(MINIMAL, {"data.labels": labels}).data.labels == "7"
+
+
+def test_rates_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    text = yaml.safe_dump(MINIMAL) + "distill: {learning_rate: 1e-3}\nadapt: {penalties: [1e-4, 2]}\n"
+    recipe = load_recipe(written(tmp_path, text))
+    assert recipe.distill.learning_rate == 0.001
+    assert recipe.adapt.penalties == (0.0001, 2.0)
+
+
+@pytest.mark.parametrize("text", ["a: b: c", "data: {labeled: x", "\t- 1", "a: !!python/object:os.system {}"])
+def test_what_is_not_yaml_is_told_on_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not YAML \(.+\)$") as caught:
+        load_recipe(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_not_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not YAML"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- b\n", "3"])
+def test_what_is_no_mapping_is_no_recipe(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: a recipe is a mapping with keys such as data"):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"gone\.yaml: cannot be read \(No such file or directory\)"):
+        load_recipe(tmp_path / "gone.yaml")
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=rf"{tmp_path}: cannot be read \(Is a directory\)"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("seed=3", "seed", 3),
+        ("distill.epochs=50", "distill.epochs", 50),
+        ("data.labeled=a=b", "data.labeled", "a=b"),
+        ("adapt.modes=[probe]", "adapt.modes", ["probe"]),
+        ("teacher=", "teacher", None),
+        ("data.labels=10%", "data.labels", "10%"),
+        ("student=timm:lcnet_050", "student", "timm:lcnet_050"),
+    ],
+)
+def test_a_setting_is_a_key_and_a_yaml_value(text: str, key: str, value: object) -> None:
+    assert parse_setting(text) == (key, value)
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", ""])
+def test_a_setting_without_key_or_equals_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="write key=value, such as"):
+        parse_setting(text)
+
+
+def test_a_setting_that_is_not_yaml_is_told_on_one_line() -> None:
+    with pytest.raises(RecipeError, match=r"^--set 'adapt.modes=\[probe': the value is not YAML \(.+\)$"):
+        parse_setting("adapt.modes=[probe")
+
+
+def unset(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from unset(value, f"{prefix}{key}.")
+        elif value is None:
+            yield prefix + key
+
+
+def resolved(short_side: int = 28, labels: int = 50, transfer: int = 1000, **overrides: Any) -> Recipe:
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return make_recipe(MINIMAL, dotted).resolved(short_side=short_side, labels=labels, transfer=transfer)
+
+
+NOT_GIVEN = {"data.validation", "data.test", "data.transfer"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("short_side", [8, 300])
+def test_resolving_leaves_nothing_open_but_what_may_be_absent(method: str, short_side: int) -> None:
+    assert set(unset(resolved(short_side, method=method).model_dump())) == NOT_GIVEN
+
+
+def test_a_teacher_of_fixed_size_keeps_its_own() -> None:
+    assert set(unset(resolved(teacher="timm:vit_tiny_patch16_224").model_dump())) == {
+        *NOT_GIVEN,
+        "views.teacher_size",
+    }
+
+
+def test_without_a_teacher_its_size_stays_open() -> None:
+    found = resolved(method="scratch", teacher=None)
+    assert set(unset(found.model_dump())) == {*NOT_GIVEN, "teacher", "views.teacher_size"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resolving_twice_is_resolving_once(method: str) -> None:
+    once = resolved(8, 20, 300, method=method)
+    assert once.resolved(short_side=300, labels=5000, transfer=9) == once
+
+
+GIVEN: dict[str, Any] = {
+    "start": "pretrained",
+    "views.augment": "none",
+    "views.student_size": 40,
+    "views.teacher_size": 72,
+    "views.size": 80,
+    "views.crop": 0.5,
+    "adapt.epochs": 3,
+    "distill.epochs": 4,
+    "distill.batch_size": 5,
+    "finetune.epochs": 6,
+    "finetune.learning_rates": (0.5,),
+}
+
+
+@pytest.mark.parametrize("key", GIVEN)
+def test_resolving_keeps_what_is_given(key: str) -> None:
+    found: Any = resolved(8, **{key.replace(".", "__"): GIVEN[key]})
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == GIVEN[key]
+
+
+def test_the_start_is_the_method_s_choice_unless_given() -> None:
+    assert {name: resolved(method=name).start for name in METHODS} == {n: m.start for n, m in METHODS.items()}
+
+
+@pytest.mark.parametrize(
+    ("short_side", "student", "teacher"),
+    [(8, 32, 64), (28, 64, 64), (32, 64, 64), (64, 96, 128), (128, 192, 224), (300, 256, 224)],
+)
+def test_sizes_follow_the_images(short_side: int, student: int, teacher: int) -> None:
+    found = ViewSettings().resolved(short_side, teacher_native=224)
+    assert (found.student_size, found.teacher_size) == (student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("short_side", "teacher", "size"), [(8, 224, 32), (300, 224, 256), (300, 384, 300), (40, 384, 64)]
+)
+def test_raw_views_are_no_smaller_than_the_student_s_and_no_larger_than_of_use(
+    short_side: int, teacher: int, size: int
+) -> None:
+    assert ViewSettings().resolved(short_side, teacher_native=teacher).size == size
+
+
+@pytest.mark.parametrize(("short_side", "augment", "crop"), [(63, "light", 1.0), (64, "full", 256 / 288)])
+def test_small_images_are_augmented_lightly_and_seen_whole(short_side: int, augment: str, crop: float) -> None:
+    found = ViewSettings().resolved(short_side, teacher_native=None)
+    assert (found.augment, found.crop) == (augment, crop)
+
+
+def test_more_labels_and_images_take_fewer_passes() -> None:
+    few, many = resolved(labels=20, transfer=100), resolved(labels=2000, transfer=100_000)
+    for stage in ("adapt", "distill", "finetune"):
+        assert getattr(few, stage).epochs > getattr(many, stage).epochs
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 16), (130, 16), (400, 64), (1024, 128), (10**6, 128)])
+def test_the_batch_is_an_eighth_of_the_transfer_set_within_bounds(images: int, batch: int) -> None:
+    assert resolved(transfer=images).distill.batch_size == batch
+
+
+@pytest.mark.parametrize("short_side", [8, 300])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resolved_recipe_is_read_back_as_it_was_written(tmp_path: Path, method: str, short_side: int) -> None:
+    recipe = resolved(short_side, method=method, baselines=["scratch"], data__labels="max:3", data__test="digits")
+    assert load_recipe(written(tmp_path, recipe.to_yaml())) == recipe
+
+
+def test_an_open_recipe_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    recipe = make_recipe({**MINIMAL, "data": {"labeled": "bücher/über"}})
+    assert load_recipe(written(tmp_path, recipe.to_yaml())) == recipe
+
+
+def settings_classes(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from settings_classes(kind)
+
+
+@pytest.mark.parametrize("settings", list(settings_classes(Recipe)), ids=lambda each: each.__name__)
+def test_every_key_is_documented(settings: type[BaseModel]) -> None:
+    documented = {line.strip().partition(":")[0] for line in (settings.__doc__ or "").splitlines()}
+    assert set(settings.model_fields) <= documented
