@@ -21,7 +21,7 @@ class Cost:
     """What a piece of work cost.
 
     Attributes:
-        seconds: Wall time.
+        seconds: Wall time, of interrupted attempts up to where they were resumed from as well.
         images: Images (or texts) that went through the trained model; through the teacher alone where nothing
             is trained.
         flops: Floating-point operations of all models' forward and backward passes, as torch counts them (a
@@ -29,6 +29,7 @@ class Cost:
         waiting: Seconds spent waiting for data.
         peak_memory: Most bytes held: of the process on a CPU, of the device's allocator on a GPU.
         device: Where it ran.
+        earlier: How many of the seconds were those of interrupted attempts.
     """
 
     seconds: float = 0.0
@@ -37,12 +38,16 @@ class Cost:
     waiting: float = 0.0
     peak_memory: int = 0
     device: str = ""
+    earlier: float = 0.0
 
     def add(self, other: Cost) -> None:
-        """Add images, FLOPs and waiting of a part; its seconds are already inside this one's."""
+        """Add what a part took; only the seconds of its earlier attempts are not already inside this one's."""
+        self.seconds += other.earlier
+        self.earlier += other.earlier
         self.images += other.images
         self.flops += other.flops
         self.waiting += other.waiting
+        self.peak_memory = max(self.peak_memory, other.peak_memory)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for manifests and results."""
