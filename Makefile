@@ -21,7 +21,7 @@ check: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tutelage needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,text]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bundled]'
 	touch $@
 
 clean:
