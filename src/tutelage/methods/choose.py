@@ -74,7 +74,7 @@ def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -
     splits = job.splits()
     targets = torch.cat([torch.from_numpy(held.labels()) for _, held in splits])
     choices: list[Choice] = []
-    with job.progress.track("choosing", len(candidates) * len(splits)) as update:
+    with job.progress.track(f"choose the {candidates[0].group}", len(candidates) * len(splits)) as update:
         for number, candidate in enumerate(candidates):
             kept = folder / f"judged-{candidate.name}.json"
             found = kept.exists()

@@ -235,7 +235,8 @@ class _Trainer:
         self.check_finite(checkpoint)
         point = {name: float(value.detach()) for name, value in losses.items()}
         self.history.append({"step": self.done, **point, "learning_rate": self.optimizer.param_groups[0]["lr"]})
-        return {"loss": point["loss"], "images": float(self.cost.images), "waiting": self.cost.waiting}
+        images, waiting = self.cost.images - self.resumed.images, self.cost.waiting - self.resumed.waiting
+        return {"loss": point["loss"], "images": float(images), "waiting": waiting}
 
     def check_finite(self, checkpoint: Path | None) -> None:
         """Raise if a loss or gradient was not finite."""
