@@ -173,6 +173,7 @@ class _Trainer:
         self.done = 0
         self.history: list[dict[str, float]] = []
         self.cost = Cost()
+        self.resumed = Cost()  # what an interrupted attempt had spent already
         self.began = time.perf_counter()
         self.step_flops = 0.0
         # Kept on the device: looking at every loss would make a GPU wait at every step.
