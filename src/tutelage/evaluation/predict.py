@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.data.images import ImageBank
-from tutelage.data.samples import Samples
+from tutelage.data.images import decode
+from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
 from tutelage.ledger import Cost, counted
 from tutelage.models.model import Model
@@ -18,18 +19,25 @@ from tutelage.views import center_views, render
 BATCH = 128
 
 
-def evaluation_views(bank: ImageBank, size: int, crop: float) -> Iterator[Tensor]:
+def evaluation_views(images: Sequence[ImageSource], size: int, crop: float) -> Iterator[Tensor]:
     """Yield every image's center square, float [b, 3, size, size] in 0..1, in batches.
 
+    It is cut from the image at its full size and resized once, as the exported model does.
+
     Args:
-        bank: The images.
+        images: What to decode.
         size: Side of the views, in pixels.
         crop: Share of the short side that the square keeps.
     """
-    for start in range(0, len(bank), BATCH):
-        pictures = bank.get(range(start, min(start + BATCH, len(bank))))
-        aspects = np.array([picture.shape[2] / picture.shape[1] for picture in pictures])
-        yield render(pictures, center_views(aspects, crop), size, exact=True)
+
+    def view(image: ImageSource) -> Tensor:
+        picture = decode(image)
+        aspect = np.array([picture.shape[2] / picture.shape[1]])
+        return render([picture], center_views(aspect, crop), size, exact=True)
+
+    with ThreadPoolExecutor(max_workers=min(8, torch.get_num_threads() + 1), thread_name_prefix="decode") as pool:
+        for start in range(0, len(images), BATCH):
+            yield torch.cat(list(pool.map(view, images[start : start + BATCH])))
 
 
 @torch.no_grad()
@@ -56,8 +64,7 @@ def predict_outputs(
     model.eval()
     found: list[Tensor] = []
     flops = 0.0
-    bank = ImageBank(samples.images, size, budget=0)
-    for views in evaluation_views(bank, size, crop):
+    for views in evaluation_views(samples.images, size, crop):
         moved = views.to(device)
         if found:
             outputs = model(moved, {output})
