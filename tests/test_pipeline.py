@@ -1,0 +1,250 @@
+"""The whole job on colored squares: small enough for seconds, and nothing in it is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tutelage.errors import RunError
+from tutelage.evaluation.results import Result
+from tutelage.methods import METHODS
+from tutelage.pipeline import run
+from tutelage.progress import Quiet, Update
+from tutelage.recipe import Recipe, make_recipe
+
+STAGES = {
+    "task-oriented": ["data", "adapt", "distill", "finetune", "evaluate", "export"],
+    "scratch": ["data", "finetune", "evaluate", "export"],
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, each with more of one color, in pictures of 8 to 12 pixels."""
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 8), ("validation", 2), ("test", 3)):
+        for color, name in enumerate(("red", "green", "blue")):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                height, width = generator.integers(8, 13, 2)
+                pixels = generator.integers(0, 120, (height, width, 3))
+                pixels[..., color] += 130
+                Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{number}.png")
+    return root
+
+
+def recipe(data: Path, method: str = "task-oriented", **changes: Any) -> Recipe:
+    settings = {
+        "method": method,
+        "data": {"labeled": str(data / "train"), "labels": 4, "test": str(data / "test")},
+        "teacher": "bundled:efficientnet-lite0",
+        "student": "timm:test_efficientnet",
+        "folds": 2,
+        "device": "cpu",
+        "views": {"teacher_size": 32, "student_size": 32},
+        "adapt": {"epochs": 1, "learning_rates": [1e-3], "penalties": [0.01, 0.1], "probe_views": 1},
+        "distill": {"epochs": 1},
+        "finetune": {"epochs": 2, "learning_rates": [1e-3]},
+    }
+    return make_recipe(settings, changes)
+
+
+class StopIn(Quiet):
+    """Interrupts the run when it starts to show a piece of work."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Update]:
+        if label == self.label:
+            raise KeyboardInterrupt
+        yield lambda done, numbers: None
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """An uninterrupted run."""
+    return run(recipe(data), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def pieces(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The same recipe in another folder, interrupted between two stages and then run on."""
+    folder = tmp_path_factory.mktemp("pieces")
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(data), folder, progress=StopIn("distill"))
+    return run(recipe(data), folder)
+
+
+@pytest.fixture(scope="module")
+def scratch(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return run(recipe(data, "scratch"), tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(params=sorted(STAGES))
+def finished(request: pytest.FixtureRequest, whole: Result, scratch: Result) -> Result:
+    """A run of each method."""
+    return {"task-oriented": whole, "scratch": scratch}[request.param]
+
+
+def copied(result: Result, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(result.folder, tmp_path / "copy"))
+
+
+def reused(result: Result) -> dict[str, bool]:
+    return {stage.name: stage.reused for stage in result.stages}
+
+
+def weights(result: Result) -> Mapping[str, torch.Tensor]:
+    return load_file(result.folder / "model" / "model.safetensors")
+
+
+def test_every_method_is_run_here() -> None:
+    assert STAGES.keys() == METHODS.keys()
+
+
+def test_a_run_goes_through_its_stages_in_order(finished: Result) -> None:
+    assert [stage.name for stage in finished.stages] == STAGES[finished.data["method"]]
+
+
+def test_results_are_in_the_run_folder(finished: Result) -> None:
+    assert json.loads((finished.folder / "results.json").read_text()) == json.loads(json.dumps(finished.data))
+
+
+def test_results_have_the_promised_keys(finished: Result) -> None:
+    promised = {"schema", "task", "method", "start", "seed", "teacher", "student", "labels"}
+    assert finished.data.keys() >= promised | {"metrics", "teacher_metrics", "cost"}
+
+
+def test_results_name_the_start(finished: Result) -> None:
+    assert finished.data["start"] == "random"
+
+
+def test_results_count_the_labels(finished: Result) -> None:
+    assert finished.data["labels"] == {"amount": "4", "images": 12, "classes": 3}
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_results_hold_every_metric(finished: Result, part: str) -> None:
+    assert finished.metrics[part].keys() == {"accuracy", "macro_f1", "nll", "calibration_error"}
+
+
+def test_results_judge_the_teacher_in_each_mode(whole: Result) -> None:
+    assert whole.data["teacher_metrics"].keys() == {"probe", "finetune"}
+
+
+def test_a_method_without_a_teacher_names_none(scratch: Result) -> None:
+    assert scratch.data["teacher"] is None
+    assert scratch.data["teacher_metrics"] == {}
+
+
+def test_costs_of_the_stages_add_up(finished: Result) -> None:
+    cost = finished.data["cost"]
+    for part in ("seconds", "flops"):
+        assert cost[part] == pytest.approx(sum(stage[part] for stage in cost["stages"]))
+        assert all(stage[part] > 0 for stage in cost["stages"])
+
+
+def test_the_probe_tells_colors_apart(whole: Result) -> None:
+    # The one thing here that has enough data to learn: if labels and pictures went astray, chance is a third.
+    assert whole.data["teacher_metrics"]["probe"]["accuracy"] > 0.7
+
+
+def test_the_predictions_of_the_test_set_are_kept(whole: Result) -> None:
+    kept = load_file(whole.folder / whole.data["folders"]["evaluate"] / "predictions.safetensors")
+    assert {name: tuple(value.shape) for name, value in kept.items()} == {
+        "targets": (9,),
+        "student": (9, 3),
+        "probe": (9, 3),
+        "finetune": (9, 3),
+    }
+
+
+def test_kept_predictions_are_those_that_were_judged(whole: Result) -> None:
+    kept = load_file(whole.folder / whole.data["folders"]["evaluate"] / "predictions.safetensors")
+    right = (kept["student"].argmax(1) == kept["targets"]).float().mean().item()
+    assert whole.metrics["test"]["accuracy"] == pytest.approx(right)
+
+
+def test_a_finished_run_is_not_run_again(finished: Result, data: Path) -> None:
+    assert all(reused(run(recipe(data, finished.data["method"]), finished.folder)).values())
+
+
+def test_a_finished_run_gives_the_same_results_again(finished: Result, data: Path) -> None:
+    assert run(recipe(data, finished.data["method"]), finished.folder).data == finished.data
+
+
+def test_an_interrupted_run_goes_on_after_the_stages_that_it_finished(pieces: Result) -> None:
+    assert [name for name, found in reused(pieces).items() if found] == ["data", "adapt"]
+
+
+@pytest.mark.parametrize("part", ["metrics", "teacher_metrics", "agreement"])
+def test_the_same_recipe_has_the_same_metrics(whole: Result, pieces: Result, part: str) -> None:
+    assert whole.data[part] == pieces.data[part]
+
+
+def test_the_same_recipe_makes_the_same_weights(whole: Result, pieces: Result) -> None:
+    first, second = weights(whole), weights(pieces)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_same_recipe_takes_the_same_work(whole: Result, pieces: Result) -> None:
+    assert whole.data["cost"]["flops"] == pieces.data["cost"]["flops"]
+
+
+@pytest.fixture(scope="module")
+def longer(whole: Result, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The finished run, gone on with after one setting was changed."""
+    return run(recipe(data, **{"distill.epochs": 2}), copied(whole, tmp_path_factory.mktemp("longer")))
+
+
+def test_a_changed_setting_reruns_its_stage_and_those_after_it_alone(longer: Result) -> None:
+    assert [name for name, found in reused(longer).items() if not found] == STAGES["task-oriented"][2:]
+
+
+def test_a_changed_setting_changes_the_weights(whole: Result, longer: Result) -> None:
+    first, second = weights(whole), weights(longer)
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+def stopped(folder: Path, recipe: Recipe) -> list[str]:
+    """Which stages start over; stops before the expensive part of the first one that does."""
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, folder, progress=StopIn("choosing"))
+    return sorted(path.name for path in folder.glob("0*") if not (path / "stage.json").exists())
+
+
+def test_another_seed_starts_over(whole: Result, data: Path, tmp_path: Path) -> None:
+    assert stopped(copied(whole, tmp_path), recipe(data, seed=1)) == ["02-adapt"]
+
+
+def test_a_changed_finetuning_leaves_the_earlier_stages(whole: Result, data: Path, tmp_path: Path) -> None:
+    assert stopped(copied(whole, tmp_path), recipe(data, **{"finetune.epochs": 3})) == ["04-finetune"]
+
+
+def test_given_validation_data_are_seen_once_by_the_probe(data: Path, tmp_path: Path) -> None:
+    # 12 labels in the evaluation view and one other, 6 validation images in one, and no second look for the
+    # second penalty.
+    changes = {"data.validation": str(data / "validation"), "adapt.modes": ["probe"]}
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(data, **changes), tmp_path, progress=StopIn("distill"))
+    cost = json.loads((tmp_path / "02-adapt" / "stage.json").read_text())["cost"]
+    assert cost["images"] == 12 * 2 + 6
+
+
+def test_a_recipe_for_another_kind_of_folder_is_refused(data: Path) -> None:
+    with pytest.raises(RunError, match="not a run folder"):
+        run(recipe(data), data / "train")
