@@ -330,8 +330,8 @@ def test_more_labels_and_images_take_fewer_passes() -> None:
         assert getattr(few, stage).epochs > getattr(many, stage).epochs
 
 
-@pytest.mark.parametrize(("images", "batch"), [(1, 16), (130, 16), (400, 64), (1024, 128), (10**6, 128)])
-def test_the_batch_is_an_eighth_of_the_transfer_set_within_bounds(images: int, batch: int) -> None:
+@pytest.mark.parametrize(("images", "batch"), [(1, 16), (260, 16), (1024, 64), (2048, 128), (10**6, 128)])
+def test_the_batch_is_a_sixteenth_of_the_transfer_set_within_bounds(images: int, batch: int) -> None:
     assert resolved(transfer=images).distill.batch_size == batch
 
 

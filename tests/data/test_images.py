@@ -81,8 +81,8 @@ def test_cmyk_is_converted() -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_sixteen_bit_gray_is_scaled_to_eight(form: str) -> None:
-    wide = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
-    assert decode(encoded(Image.fromarray(wide), form))[0].tolist() == [[0, 1, 128, 255]]
+    wide = np.array([[0, 257, 200 * 257, 65535]], dtype=np.uint16)
+    assert decode(encoded(Image.fromarray(wide), form))[0].tolist() == [[0, 1, 200, 255]]
 
 
 def test_one_bit_is_black_and_white() -> None:
