@@ -143,14 +143,13 @@ def _baseline(job: Job, name: str, data: PreparedData) -> tuple[dict[str, Stage]
 
 
 def _read(data: PreparedData, opened: Run) -> Stage:
-    """Keep which samples the run works with."""
-    parts = {"labeled": data.labeled, "validation": data.validation, "test": data.test, "transfer": data.transfer}
+    """Keep which samples the run trains and chooses with; another test set must not make it train again."""
+    parts = {"labeled": data.labeled, "validation": data.validation, "transfer": data.transfer}
     fingerprints = {name: None if part is None else part.fingerprint for name, part in parts.items()}
-    counts = {name: 0 if part is None else len(part) for name, part in parts.items()}
 
     def work(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         if opened.writes:
             write_json(folder / "labeled.json", {"ids": list(data.labeled.ids)})
-        return {"images": counts, "dropped": data.dropped, "classes": list(data.labeled.classes)}, {}
+        return {"classes": list(data.labeled.classes)}, {}
 
     return opened.stage("data", fingerprints, work)

@@ -24,6 +24,9 @@ SCHEMA = 1
 STAMP = "inputs.json"
 """Names the inputs that a stage's unfinished files belong to."""
 
+LOCK = ".lock"
+"""Held by the one process that writes in a run folder."""
+
 MANIFEST = "stage.json"
 """Written last: its existence means that the stage is complete."""
 
@@ -124,14 +127,14 @@ def open_run(folder: Path, *, writes: bool = True, barrier: Callable[[], None] =
     Raises:
         RunError: The folder cannot be written, is something else, or another process is writing in it.
     """
-    marks = ("recipe.yaml", ".lock")
+    marks = (LOCK, "01-data")
     if folder.exists() and (
         not folder.is_dir() or (any(folder.iterdir()) and not any((folder / m).exists() for m in marks))
     ):
         raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
+        lock = (folder / LOCK).open("a")
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
     with lock:

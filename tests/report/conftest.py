@@ -105,7 +105,7 @@ def write_run(
     data = DataSettings(labeled="digits", labels="5", test="digits" if test else None)
     counts = {"labeled": 5 * len(names), "validation": 120 if validation else 0, "test": images * test}
     counts["transfer"] = 1200
-    stage("data", {"images": counts, "dropped": {"labeled": 0, "validation": 0, "transfer": 3}, "classes": names}, {})
+    stage("data", {"classes": names}, {})
     rows = []
     teacher = None
     if taught:
@@ -145,11 +145,7 @@ def write_run(
         "teacher": teacher,
         "student": {"name": "timm:lcnet_050", "params": 584_010},
         "labels": {"amount": "5", "images": counts["labeled"], "classes": len(names)},
-        "images": {
-            "transfer": 1200,
-            "test": counts["test"],
-            "dropped": {"labeled": 0, "validation": 0, "transfer": 3},
-        },
+        "images": {**counts, "dropped": {"labeled": 0, "validation": 0, "transfer": 3}},
         "metrics": {"val": val, "test": found["student"]},
         "teacher_metrics": found["teacher"],
         "agreement": found.get("agreement"),

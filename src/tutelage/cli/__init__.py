@@ -28,7 +28,7 @@ app.command()(doctor.doctor)
 def main() -> None:
     """Run the command line; what goes wrong on purpose ends with one line and exit code 2."""
     try:
-        app()
+        app(prog_name="tutelage")
     except TutelageError as error:
         # What libraries say inside of it may run over several lines.
         print("tutelage:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)

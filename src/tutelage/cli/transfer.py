@@ -62,13 +62,7 @@ def show_check(recipe: Recipe, *, as_json: bool) -> None:
     from tutelage.pipeline import check
 
     data, resolved = check(recipe)
-    counts = {
-        "labels": len(data.labeled),
-        "validation": 0 if data.validation is None else len(data.validation),
-        "test": 0 if data.test is None else len(data.test),
-        "transfer": len(data.transfer),
-        "dropped": data.dropped,
-    }
+    counts = data.counts()
     if as_json:
         print_json({"ok": True, "images": counts, "recipe": resolved.model_dump(mode="json")})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,11 @@ class PreparedData:
     transfer: Samples
     dropped: dict[str, int]
     short_side: int
+
+    def counts(self) -> dict[str, Any]:
+        """Return the number of images of each part, and of those ``dropped``."""
+        parts = {"labeled": self.labeled, "validation": self.validation, "test": self.test, "transfer": self.transfer}
+        return {**{name: 0 if part is None else len(part) for name, part in parts.items()}, "dropped": self.dropped}
 
 
 def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:

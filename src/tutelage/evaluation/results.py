@@ -64,11 +64,7 @@ def collect(
         "teacher": teacher,
         "student": student,
         "labels": {"amount": recipe.data.labels, "images": len(data.labeled), "classes": len(data.labeled.classes)},
-        "images": {
-            "transfer": len(data.transfer),
-            "test": 0 if data.test is None else len(data.test),
-            "dropped": data.dropped,
-        },
+        "images": data.counts(),
         "metrics": {"val": _held_out(stages), "test": evaluated.results["student"]},
         "teacher_metrics": evaluated.results["teacher"],
         "agreement": evaluated.results.get("agreement"),

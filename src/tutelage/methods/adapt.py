@@ -16,7 +16,7 @@ from tutelage.methods.choose import Candidate, Choice, judge, ranked
 from tutelage.methods.fit import SupervisedFit, choose_fit
 from tutelage.methods.job import Job, Split
 from tutelage.methods.probe import cache_features, fit_probe
-from tutelage.models.model import Model, parameter_count
+from tutelage.models.model import Model, parameter_count, weight_hash
 from tutelage.models.weights import save_weights
 from tutelage.run import Stage
 from tutelage.settings import Settings
@@ -86,6 +86,7 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     best: dict[str, Choice] = {}
     with measured(cost, job.world.device):
         teacher = job.new_teacher()
+        identity = {"name": teacher.encoder.name, "hash": weight_hash(teacher.encoder)}
         pretrained = {key: value.detach().clone() for key, value in teacher.state_dict().items()}
         for mode in job.recipe.adapt.modes:
             teacher.load_state_dict(pretrained)
@@ -98,7 +99,7 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "chosen": ranked(job.task, list(best.values()))[0].group,
         "modes": {mode: choice.as_dict() for mode, choice in best.items()},
         "judged": [choice.as_dict() for choice in judged],
-        "teacher": {"name": teacher.encoder.name, "params": parameter_count(teacher), **teacher.encoder.source},
+        "teacher": {**identity, "params": parameter_count(teacher), **teacher.encoder.source},
     }
     return results, cost.as_dict()
 

@@ -44,7 +44,7 @@ def render_page(run: Finished) -> str:
         verdicts=comparison.verdicts(run),
         candidates=sections.candidates(run),
         judged_on=sections.judged_on(run),
-        optimistic=bool(run.data["teacher"]) and not run.stages["data"]["results"]["images"]["validation"],
+        optimistic=bool(run.data["teacher"]) and not run.data["images"]["validation"],
         curves=sections.curves(run),
         errors=sections.errors(run),
         costs=sections.costs(run),

@@ -149,18 +149,17 @@ def costs(run: Finished) -> list[dict[str, str]]:
 
 def images(run: Finished) -> list[tuple[str, str]]:
     """Return how many images each part of the data has."""
-    found = run.stages["data"]["results"]
-    counts, dropped = found["images"], found["dropped"]
+    counts = run.data["images"]
     words = {"labeled": "labels to train on", "validation": "validation images", "test": "test images"}
     if "distill" in run.stages:
         words["transfer"] = "unlabeled images to distill on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
-    rows.append(("classes", whole(len(found["classes"]))))
+    rows.append(("classes", whole(run.data["labels"]["classes"])))
     if counts["test"] or counts["validation"]:
         copies = {"labeled": "test or validation", "validation": "test", "transfer": "test or validation"}
         rows += [
             (f"{part} images left out as copies of {copies[part]} images", whole(count))
-            for part, count in dropped.items()
+            for part, count in counts["dropped"].items()
             if counts[part]
         ]
     return rows
@@ -168,7 +167,7 @@ def images(run: Finished) -> list[tuple[str, str]]:
 
 def judged_on(run: Finished) -> str:
     """Return which labels settings were chosen on."""
-    counts = run.stages["data"]["results"]["images"]
+    counts = run.data["images"]
     if counts["validation"]:
         return f"on the {plural(counts['validation'], 'validation image')}"
     return f"on labels held out, in turn, of the {whole(counts['labeled'])} for training"

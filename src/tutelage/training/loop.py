@@ -90,8 +90,9 @@ def train(
     model.requires_grad_(phase.trained == "all")
     model.head.requires_grad_(True)
     trainer = _Trainer(phase, model, world)
-    for objective, _ in phase.objectives.values():
-        objective.prepare(phase.loader.samples, trainer.examples())
+    with measured(trainer.cost, world.device):
+        for objective, _ in phase.objectives.values():
+            objective.prepare(phase.loader.samples, trainer.examples())
     if checkpoint is not None and checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint, world.device))
     with measured(trainer.cost, world.device), progress.track(phase.name, phase.schedule.steps) as update:

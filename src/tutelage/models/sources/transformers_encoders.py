@@ -95,6 +95,7 @@ class TextEncoder(Encoder):
 
     def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
         """Run the tower on ``input_ids`` and ``attention_mask``, both [B, L]."""
+        inputs = {key: value.to(self.tower.device) for key, value in inputs.items()}  # tokenized on the CPU
         mask: Tensor = inputs["attention_mask"]
         config = self.tower.config
         if config.is_encoder_decoder:
