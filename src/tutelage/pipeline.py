@@ -40,12 +40,16 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
     folder = out or default_folder(recipe)
     with world(recipe.device) as here:
         shown = progress if progress is not None and here.first else Quiet()
-        data, recipe = check(recipe)
+        data, resolved = check(recipe)
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
-            shown.say(recipe.to_yaml())
+            shown.say(resolved.to_yaml())
             if here.first:
-                write_whole(folder / "recipe.yaml", recipe.to_yaml())
-            result = _stages(recipe, data, opened, here, shown)
+                write_whole(folder / "recipe.yaml", resolved.to_yaml())
+            same_start = recipe.model_copy(update={"start": resolved.start})
+            baselines = {
+                name: _resolved(same_start.model_copy(update={"method": name}), data) for name in recipe.baselines
+            }
+            result = _stages(resolved, baselines, data, opened, here, shown)
             if here.first:
                 write_json(folder / "results.json", result.data)
                 description = read_description(folder / "model")
@@ -75,7 +79,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     data = prepare_data(settings, seed=recipe.seed)
     if data.validation is None:
         folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
-    resolved = recipe.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+    resolved = _resolved(recipe, data)
     if resolved.teacher is not None:
         check_name(resolved.teacher, pretrained=True, size=resolved.views.teacher_size)
     check_name(resolved.student, pretrained=resolved.start == "pretrained", size=resolved.views.student_size)
@@ -83,12 +87,24 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Return ``runs/DATA-METHOD-STUDENT-sSEED``."""
-    parts = (Path(recipe.data.labeled).name, recipe.method, recipe.student.rsplit(":", 1)[-1], f"s{recipe.seed}")
+    """Return ``runs/DATA-LABELS-METHOD-STUDENT-sSEED``."""
+    data, student = Path(recipe.data.labeled).name, recipe.student.rsplit(":", 1)[-1]
+    parts = (data, recipe.data.labels, recipe.method, student, f"s{recipe.seed}")
     return Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts))
 
 
-def _stages(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Result:
+def _resolved(recipe: Recipe, data: PreparedData) -> Recipe:
+    return recipe.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+
+
+def _stages(
+    recipe: Recipe,
+    baselines: Mapping[str, Recipe],
+    data: PreparedData,
+    opened: Run,
+    here: World,
+    progress: Progress,
+) -> Result:
     read = _read(data, opened)
     job = Job(
         recipe=recipe,
@@ -104,8 +120,8 @@ def _stages(recipe: Recipe, data: PreparedData, opened: Run, here: World, progre
     stages = run_method(job)
     evaluated = evaluate(job, stages, data.test)
     exported = export(job, stages, provenance(recipe, data))
-    baselines = {name: _baseline(job, name, data) for name in recipe.baselines}
-    found = collect(job, data, stages, evaluated, baselines)
+    compared = {name: _compare(job, name, other, data) for name, other in baselines.items()}
+    found = collect(job, data, stages, evaluated, compared)
     folders = {stage.name: stage.folder.name for stage in opened.stages}
     found |= {"export": dict(exported.results), "folders": folders}
     return Result(opened.folder, found, tuple(opened.stages))
@@ -133,10 +149,8 @@ def run_method(job: Job) -> dict[str, Stage]:
     return stages
 
 
-def _baseline(job: Job, name: str, data: PreparedData) -> tuple[dict[str, Stage], Stage]:
-    """Run another method on the same student, data and start."""
-    settings = job.recipe.model_copy(update={"method": name, "finetune": type(job.recipe.finetune)()})
-    recipe = settings.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+def _compare(job: Job, name: str, recipe: Recipe, data: PreparedData) -> tuple[dict[str, Stage], Stage]:
+    """Run a baseline inside the run."""
     other = dataclasses.replace(job, recipe=recipe, prefix=f"{name}-")
     stages = run_method(other)
     return stages, evaluate(other, stages, data.test)

@@ -160,7 +160,7 @@ def test_the_digits_without_labels_have_none() -> None:
 
 
 @pytest.mark.parametrize("function", [check_data, lambda where: read_samples(where, labeled=True)])
-@pytest.mark.parametrize(("given", "meant"), [("FashionMINST", "FashionMNIST"), ("cifar10", "CIFAR10")])
+@pytest.mark.parametrize(("given", "meant"), [("FashionMINST", "FashionMNIST"), ("kmnist", "KMNIST")])
 def test_an_unknown_torchvision_set_is_answered_with_the_close_one(function: Any, given: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match="unknown torchvision data set") as caught:
         function(f"torchvision:{given}")
@@ -217,7 +217,7 @@ def test_the_parts_of_a_torchvision_set_share_no_id(tmp_path: Path, monkeypatch:
     assert len({*train.ids, *test.ids}) == 30
 
 
-@pytest.mark.parametrize("name", ["FashionMNIST", "CIFAR10"])
+@pytest.mark.parametrize("name", ["FashionMNIST", "KMNIST"])
 def test_a_failed_download_says_where_data_are_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[float | None], name: str
 ) -> None:
