@@ -178,6 +178,8 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
         return False
 
     def work() -> None:
+        # This thread's own: a second team of compute threads would fight the model's for the same cores.
+        torch.set_num_threads(1)
         try:
             for batch in batches:
                 if not put(batch):

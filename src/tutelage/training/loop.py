@@ -162,7 +162,7 @@ class _Trainer:
         self.peaks = [group["lr"] for group in groups]
         # What an objective's group does not say is not decayed: torch's default would shrink its scales and biases.
         self.optimizer = torch.optim.AdamW(
-            groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
+            groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999), weight_decay=0.0, fused=True
         )
         self.trainable = [parameter for group in groups for parameter in group["params"]]
         self.module: nn.Module = self.inner
@@ -271,7 +271,10 @@ class _Trainer:
         if self.average is not None:
             self.average.updates, self.average.state = state["average"]
         self.done, self.history, self.step_flops = state["done"], state["history"], state["step_flops"]
-        self.cost = Cost(**{**state["cost"], "earlier": state["cost"]["seconds"]})
+        self.cost, self.resumed = (
+            Cost(**{**state["cost"], "earlier": state["cost"]["seconds"]}),
+            Cost(**state["cost"]),
+        )
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.world.device)
