@@ -55,7 +55,7 @@ class AdaptSettings(Settings):
 
     def resolved(self, labels: int) -> AdaptSettings:
         """Fill in what suits this many labels."""
-        return self.model_copy(update={"epochs": self.epochs or max(5, round(30 * math.sqrt(50 / labels)))})
+        return self.model_copy(update={"epochs": self.epochs or max(5, round(24 * math.sqrt(50 / labels)))})
 
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
         """Return the schedule of finetuning on this many labels."""

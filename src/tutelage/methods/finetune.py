@@ -43,7 +43,7 @@ class FinetuneSettings(Settings):
 
     def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
         """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
-        epochs = max(20, 150 * math.sqrt(50 / labels)) if from_random else max(10, 30 * math.sqrt(50 / labels))
+        epochs = max(20, 120 * math.sqrt(50 / labels)) if from_random else max(10, 20 * math.sqrt(50 / labels))
         rates = (1e-3, 3e-3) if from_random else (1e-4, 3e-4, 1e-3)
         return self.model_copy(
             update={
