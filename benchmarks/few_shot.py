@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
     "baselines": ["scratch"],
     "folds": 3,
     "views": {"student_size": 48, "teacher_size": 64, "size": 48},
-    "distill": {"epochs": 3},
+    "distill": {"epochs": 2},
 }
 
 

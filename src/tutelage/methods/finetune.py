@@ -26,7 +26,8 @@ class FinetuneSettings(Settings):
     """How the student learns from labels.
 
     Attributes:
-        learning_rates: Peak rates to choose from; higher ones where nothing came before, if not given.
+        learning_rates: Peak rates to choose from; if not given, three after pretraining, and from random weights the
+            highest of the source's range alone, which won wherever we looked.
         epochs: Passes over the labels; more for fewer labels, and from random weights, if not given.
         batch_size: Most images a step.
         label_smoothing: Of the loss.
@@ -43,8 +44,8 @@ class FinetuneSettings(Settings):
 
     def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
         """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
-        epochs = max(20, 120 * math.sqrt(50 / labels)) if from_random else max(10, 20 * math.sqrt(50 / labels))
-        rates = (1e-3, 3e-3) if from_random else (1e-4, 3e-4, 1e-3)
+        epochs = max(20, 240 * math.sqrt(50 / labels)) if from_random else max(10, 20 * math.sqrt(50 / labels))
+        rates = (3e-3,) if from_random else (1e-4, 3e-4, 1e-3)
         return self.model_copy(
             update={
                 "epochs": self.epochs or round(epochs),
