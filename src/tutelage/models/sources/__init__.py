@@ -102,7 +102,7 @@ def check_name(name: str, *, pretrained: bool, size: int | None = None) -> None:
 
 def is_path(name: str) -> bool:
     """Return whether a model's name is the path of a model made here."""
-    return Path(name).expanduser().exists()
+    return bool(name) and Path(name).expanduser().exists()
 
 
 def _parse(name: str) -> tuple[Source, str]:
