@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.evaluation.results import Result
 from tutelage.pipeline import run
 from tutelage.progress import Progress
-from tutelage.recipe import Recipe, load_recipe, make_recipe
+from tutelage.recipe import Recipe, headline, load_recipe, make_recipe
 
 
 def transfer(
@@ -48,20 +48,17 @@ def transfer(
     Raises:
         TutelageError: Something asked for cannot be done (one of its subclasses says what).
     """
-    named = {
-        "data.labeled": labeled,
-        "data.labels": labels,
-        "data.test": test,
-        "data.transfer": transfer,
-        "teacher": teacher,
-        "student": student,
-        "method": method,
-        "seed": seed,
-    }
-    given = {
-        key: str(value) if isinstance(value, Path) else value for key, value in named.items() if value is not None
-    }
-    overrides = {**given, **(settings or {})}
+    flags = headline(
+        labeled=labeled,
+        labels=labels,
+        test=test,
+        transfer=transfer,
+        teacher=teacher,
+        student=student,
+        method=method,
+        seed=seed,
+    )
+    overrides = {**flags, **(settings or {})}
     if isinstance(recipe, Recipe):
         recipe = make_recipe(recipe.model_dump(mode="json"), overrides)
     elif recipe is not None:

@@ -82,7 +82,14 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
+
+
+def headline(**flags: object) -> dict[str, Any]:
+    """Return the overrides that headline flags stand for: ``labels=10`` is ``data.labels``; ``None`` is not given."""
+    data = DataSettings.model_fields
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items() if value is not None}
+    return {f"data.{name}" if name in data else name: value for name, value in given.items()}
 
 
 def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

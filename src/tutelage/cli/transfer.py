@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,20 +34,19 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Make a small model from a teacher, a few labels and unlabeled images; resumes where it was interrupted."""
-    from tutelage.recipe import load_recipe, make_recipe, parse_setting
+    from tutelage.recipe import headline, load_recipe, make_recipe, parse_setting
 
-    flags: dict[str, Any] = {
-        "task": task,
-        "data.labeled": labeled,
-        "data.labels": labels,
-        "data.test": test,
-        "data.transfer": transfer,
-        "teacher": teacher,
-        "student": student,
-        "method": method,
-        "seed": seed,
-    }
-    overrides = {key: value for key, value in flags.items() if value is not None}
+    overrides = headline(
+        task=task,
+        labeled=labeled,
+        labels=labels,
+        test=test,
+        transfer=transfer,
+        teacher=teacher,
+        student=student,
+        method=method,
+        seed=seed,
+    )
     overrides.update(parse_setting(setting) for setting in settings or [])
     made = make_recipe({}, overrides) if recipe is None else load_recipe(recipe, overrides)
     if check:

@@ -13,22 +13,19 @@ from torch import Tensor
 
 from tutelage.ledger import Cost, measured
 from tutelage.methods.choose import Candidate, Choice, judge, ranked
-from tutelage.methods.fit import SupervisedFit, choose_fit
+from tutelage.methods.fit import SupervisedSettings, choose_fit
 from tutelage.methods.job import Job, Split
 from tutelage.methods.probe import cache_features, fit_probe
 from tutelage.models.model import Model, parameter_count, weight_hash
 from tutelage.models.weights import save_weights
 from tutelage.run import Stage
-from tutelage.settings import Settings
 from tutelage.training.loop import State
-from tutelage.training.phase import Statistics
-from tutelage.training.schedule import Schedule, few_label_batch
 
 Rate = Annotated[float, Field(gt=0)]
 
 
-class AdaptSettings(Settings):
-    """How the teacher is adapted.
+class AdaptSettings(SupervisedSettings):
+    """How the teacher is adapted; epochs, batch size and the like are finetuning's.
 
     Attributes:
         modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher
@@ -36,36 +33,20 @@ class AdaptSettings(Settings):
         penalties: L2 penalties that the probe chooses from.
         probe_views: Augmented views of each image that the probe is fitted on, besides the evaluation view.
         learning_rates: Peak rates that finetuning chooses from.
-        epochs: Passes over the labels in finetuning; more for fewer labels where not given.
-        batch_size: Most images a step in finetuning.
-        label_smoothing: Of finetuning's loss.
-        average: Decay of the weights' moving average; validation chooses it or the raw weights.
-        statistics: BatchNorm's in finetuning: ``kept`` as pretrained, or ``batch``.
     """
 
     modes: tuple[Literal["probe", "finetune"], ...] = Field(default=("probe", "finetune"), min_length=1)
     penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
     probe_views: int = Field(default=7, ge=0)
     learning_rates: tuple[Rate, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
-    epochs: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    average: float = Field(default=0.9995, ge=0, lt=1)
-    statistics: Statistics = "kept"
 
     def resolved(self, labels: int) -> AdaptSettings:
         """Fill in what suits this many labels."""
-        return self.model_copy(update={"epochs": self.epochs or max(5, round(24 * math.sqrt(50 / labels)))})
-
-    def schedule(self, learning_rate: float, labels: int) -> Schedule:
-        """Return the schedule of finetuning on this many labels."""
-        assert self.epochs is not None
-        batch = few_label_batch(self.batch_size, labels)
-        return Schedule(
-            steps=self.epochs * max(1, labels // batch),
-            batch_size=batch,
-            learning_rate=learning_rate,
-            average=self.average,
+        return self.model_copy(
+            update={
+                "epochs": self.epochs or max(5, round(24 * math.sqrt(50 / labels))),
+                "statistics": self.statistics or "kept",
+            }
         )
 
 
@@ -128,18 +109,7 @@ def _probe(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost
 def _finetune(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost) -> tuple[list[Choice], State]:
     # With a new head, not the probe's: in training, batch statistics move the features that one was fitted on.
     settings = job.recipe.adapt
-    fits = {
-        f"finetune-{rate:g}": SupervisedFit(
-            job,
-            teacher,
-            pretrained,
-            functools.partial(settings.schedule, rate),
-            settings.label_smoothing,
-            settings.statistics,
-        )
-        for rate in settings.learning_rates
-    }
-    return choose_fit(job, fits, folder, cost, shown="finetune the teacher")
+    return choose_fit(job, teacher, settings, settings.learning_rates, folder, cost, shown="finetune the teacher")
 
 
 MODES = {"probe": _probe, "finetune": _finetune}

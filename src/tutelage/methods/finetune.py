@@ -11,36 +11,23 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tutelage.ledger import Cost, measured
-from tutelage.methods.fit import SupervisedFit, choose_fit
+from tutelage.methods.fit import SupervisedSettings, choose_fit
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
-from tutelage.settings import Settings
-from tutelage.training.phase import Statistics
-from tutelage.training.schedule import Schedule, few_label_batch
 
 Rate = Annotated[float, Field(gt=0)]
 
 
-class FinetuneSettings(Settings):
+class FinetuneSettings(SupervisedSettings):
     """How the student learns from labels.
 
     Attributes:
         learning_rates: Peak rates to choose from; if not given, three after pretraining, and from random weights the
             highest of the source's range alone, which won wherever we looked.
-        epochs: Passes over the labels; more for fewer labels, and from random weights, if not given.
-        batch_size: Most images a step.
-        label_smoothing: Of the loss.
-        average: Decay of the weights' moving average; validation chooses it or the raw weights.
-        statistics: BatchNorm's: ``kept``, or ``batch``; kept after pretraining if not given.
     """
 
     learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
-    epochs: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    average: float = Field(default=0.9995, ge=0, lt=1)
-    statistics: Statistics | None = None
 
     def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
         """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
@@ -52,17 +39,6 @@ class FinetuneSettings(Settings):
                 "learning_rates": self.learning_rates or rates,
                 "statistics": self.statistics or ("batch" if from_random else "kept"),
             }
-        )
-
-    def schedule(self, learning_rate: float, labels: int) -> Schedule:
-        """Return the schedule on this many labels."""
-        assert self.epochs is not None
-        batch = few_label_batch(self.batch_size, labels)
-        return Schedule(
-            steps=self.epochs * max(1, labels // batch),
-            batch_size=batch,
-            learning_rate=learning_rate,
-            average=self.average,
         )
 
 
@@ -88,25 +64,14 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
 def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = job.recipe.finetune
     assert settings.learning_rates is not None
-    assert settings.statistics is not None
     cost = Cost()
     with measured(cost, job.world.device):
         student = job.new_student()
         if pretrained is not None:
             load_weights(pretrained.folder / "student.safetensors", student)
-        start = {key: value.detach().clone() for key, value in student.state_dict().items()}
-        fits = {
-            f"finetune-{rate:g}": SupervisedFit(
-                job,
-                student,
-                start,
-                functools.partial(settings.schedule, rate),
-                settings.label_smoothing,
-                settings.statistics,
-            )
-            for rate in settings.learning_rates
-        }
-        choices, state = choose_fit(job, fits, folder, cost, shown="finetune the student")
+        choices, state = choose_fit(
+            job, student, settings, settings.learning_rates, folder, cost, shown="finetune the student"
+        )
         if job.world.first:
             save_weights(folder / "student.safetensors", state)
     results = {"chosen": choices[0].as_dict(), "judged": [choice.as_dict() for choice in choices]}
