@@ -88,7 +88,9 @@ class Recipe(Settings):
 def headline(**flags: object) -> dict[str, Any]:
     """Return the overrides that headline flags stand for: ``labels=10`` is ``data.labels``; ``None`` is not given."""
     data = DataSettings.model_fields
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items() if value is not None}
+    given = {
+        name: str(value) if isinstance(value, Path) else value for name, value in flags.items() if value is not None
+    }
     return {f"data.{name}" if name in data else name: value for name, value in given.items()}
 
 

@@ -77,7 +77,9 @@ class SupervisedFit:
         schedule = self.settings.schedule(self.learning_rate, len(samples))
         objective = Supervised(self.job.task, label_smoothing=self.settings.label_smoothing)
         loader = self.job.loader(samples, schedule.batch_size)
-        phase = Phase(shown, loader, {"supervised": (objective, 1.0)}, schedule, statistics=self.settings.statistics or "batch")
+        phase = Phase(
+            shown, loader, {"supervised": (objective, 1.0)}, schedule, statistics=self.settings.statistics or "batch"
+        )
         progress = self.job.progress if shown else Quiet()
         seed = self.job.recipe.seed
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
@@ -93,7 +95,14 @@ class SupervisedFit:
 
 
 def choose_fit(
-    job: Job, model: Model, settings: SupervisedSettings, rates: Sequence[float], folder: Path, cost: Cost, *, shown: str
+    job: Job,
+    model: Model,
+    settings: SupervisedSettings,
+    rates: Sequence[float],
+    folder: Path,
+    cost: Cost,
+    *,
+    shown: str,
 ) -> tuple[list[Choice], State]:
     """Choose a learning rate on held-out labels, then train with it on all labels, from the model's weights.
 
