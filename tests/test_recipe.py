@@ -357,5 +357,6 @@ def settings_classes(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 @pytest.mark.parametrize("settings", list(settings_classes(Recipe)), ids=lambda each: each.__name__)
 def test_every_key_is_documented(settings: type[BaseModel]) -> None:
-    documented = {line.strip().partition(":")[0] for line in (settings.__doc__ or "").splitlines()}
+    docs = [each.__doc__ or "" for each in settings.__mro__ if each is not BaseModel and issubclass(each, BaseModel)]
+    documented = {line.strip().partition(":")[0] for doc in docs for line in doc.splitlines()}
     assert set(settings.model_fields) <= documented

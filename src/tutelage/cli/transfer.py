@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +80,8 @@ def run_and_show(recipe: Recipe, out: Path | None, *, as_json: bool) -> None:
 
     console = err_console()
     result = run(recipe, out, progress=Bars(console))
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes started by torchrun, one speaks
     if as_json:
         print_json({**result.data, "folder": str(result.folder)})
     else:
