@@ -123,6 +123,11 @@ def _limits(data: Mapping[str, Any]) -> str:
         "probabilities are not calibrated unless a table above says so.",
         "It may have taken over errors and biases of its teacher, of the unlabeled images and of the few labels.",
     ]
+    if data.get("teacher"):
+        lines.append(
+            "Its held-out (val) numbers are optimistic where no validation data were given: those labels taught its "
+            "teacher. They ranked settings; judge it by the test numbers."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
