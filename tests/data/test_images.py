@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tutelage.data.images import ImageBank, decode, image_size, list_images
+from tutelage.data.images import ImageBank, decode
+from tutelage.data.pixels import image_size
+from tutelage.data.readers import list_images
 from tutelage.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource
-from tutelage.errors import DataError
-
-BACKGROUND = (255, 255, 255)
-"""The color that transparent pixels are composited on, everywhere: white."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 BANK_BYTES = 2 << 30
 """How much memory decoded images may take before the rest is decoded again each time."""
@@ -30,50 +22,12 @@ PACK_SHARE = 1.5
 
 
 def decode(source: ImageSource | Image.Image) -> Tensor:
-    """Decode one image to uint8 [3, H, W], RGB.
-
-    EXIF rotation is applied, transparency composited on white, 16-bit gray scaled to 8, palettes and CMYK
-    converted; of an animation the first frame is taken.
+    """Decode one image to uint8 [3, H, W], RGB, as :func:`tutelage.data.pixels.decode_pixels` does.
 
     Raises:
         DataError: The file cannot be read, or is not an image.
     """
-    if isinstance(source, np.ndarray):
-        if (
-            source.dtype != np.uint8
-            or not source.size
-            or source.ndim not in (2, 3)
-            or (source.ndim == 3 and source.shape[2] not in (3, 4))
-        ):
-            raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {list(source.shape)}")
-        return _to_tensor(Image.fromarray(source))
-    try:
-        if isinstance(source, Image.Image):
-            return _to_tensor(ImageOps.exif_transpose(source))
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return _to_tensor(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        where = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
-        what = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"{where}: cannot be decoded ({what}); repair or remove it") from error
-
-
-def image_size(source: ImageSource) -> tuple[int, int]:
-    """Return (height, width) as decoded, reading no more than a file's header.
-
-    Raises:
-        DataError: The file cannot be read, or is not an image.
-    """
-    if isinstance(source, np.ndarray):
-        return source.shape[0], source.shape[1]
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            # Pillow states the size of a TIFF as turned already.
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        where = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
-        raise DataError(f"{where}: cannot be read as an image; repair or remove it") from error
+    return torch.from_numpy(decode_pixels(source)).permute(2, 0, 1).contiguous()
 
 
 class ImageBank:
@@ -122,25 +76,3 @@ class ImageBank:
         if short > self._short_side:
             image = vision.resize(image, [self._short_side], antialias=True)
         return image
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image, dtype=np.float32) / 257.0
-        image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
-        image.alpha_composite(layer)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return all image files under ``folder``, by suffix, sorted by their relative path; none that are hidden."""
-
-    def wanted(path: Path) -> bool:
-        # Systems keep thumbnails and copies of metadata under hidden names with the suffix of an image.
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
-
-    return sorted(filter(wanted, folder.rglob("*")), key=lambda path: path.relative_to(folder).as_posix())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.data.samples import ImageSource, IntArray, Samples, Stored
 from tutelage.errors import DataError
 
 
@@ -23,6 +23,8 @@ def exact_copies(samples: Samples, of: Samples) -> IntArray:
 
 
 def _size(image: ImageSource) -> int:
+    if isinstance(image, Stored):
+        return len(image.read())
     if isinstance(image, Path):
         return image.stat().st_size
     return len(image) if isinstance(image, bytes) else image.nbytes
@@ -30,6 +32,8 @@ def _size(image: ImageSource) -> int:
 
 def _hash(image: ImageSource) -> bytes:
     try:
+        if isinstance(image, Stored):
+            image = image.read()
         content = image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error

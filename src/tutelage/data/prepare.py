@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.data.images import image_size
 from tutelage.data.leaks import exact_copies
+from tutelage.data.pixels import image_size
 from tutelage.data.readers import read_samples
 from tutelage.data.samples import Samples
 from tutelage.data.settings import DataSettings

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from tutelage.data.images import IMAGE_SUFFIXES, list_images
+from tutelage.data.pixels import IMAGE_SUFFIXES
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, UnknownNameError
 
@@ -111,6 +111,17 @@ def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
     paths = [path for name in classes for path in by_class[name]]
     targets = np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes])
     return Samples(_relative_ids(paths, folder), paths, None, targets.astype(np.int64), tuple(classes), where)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return all image files under ``folder``, by suffix, sorted by their relative path; none that are hidden."""
+
+    def wanted(path: Path) -> bool:
+        # Systems keep thumbnails and copies of metadata under hidden names with the suffix of an image.
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+
+    return sorted(filter(wanted, folder.rglob("*")), key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _relative_ids(paths: list[Path], folder: Path) -> tuple[str, ...]:

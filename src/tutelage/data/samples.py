@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,11 +13,33 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from tutelage.data.problems import Problem
 from tutelage.errors import DataError
 
 IntArray = npt.NDArray[np.int64]
-ImageSource = Path | bytes | npt.NDArray[np.uint8]
-"""An image before decoding: a file, an encoded file's bytes, or pixels as uint8 [H, W] or [H, W, 3 or 4]."""
+
+
+class Stored(ABC):
+    """An encoded image that lies inside something else and is read when needed: an archive, a table, a remote store.
+
+    ``str()`` of it says where it is, in words for messages. Safe to read from several threads.
+    """
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            DataError: It cannot be read (any more).
+        """
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """Return what tells a changed image from the same one, cheaply: size and time, offset, or an entity tag."""
+
+
+ImageSource = Path | bytes | npt.NDArray[np.uint8] | Stored
+"""An image before decoding: a file, an encoded file's bytes, pixels as uint8 [H, W] or [H, W, 3 or 4], or stored."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,7 @@ class Samples:
         targets: The task's targets, one row a sample (classification: class numbers, int64 [N]), or ``None``.
         classes: Class names in the order of the class numbers; empty without targets.
         origin: Where the samples come from, in words a user knows.
+        problems: What reading them left out or set right; not part of the fingerprint.
     """
 
     ids: tuple[str, ...]
@@ -38,6 +62,7 @@ class Samples:
     targets: npt.NDArray[Any] | None = None
     classes: tuple[str, ...] = ()
     origin: str = ""
+    problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("images", "texts", "targets"):
@@ -100,6 +125,8 @@ class Samples:
                 except OSError as error:
                     raise DataError(f"{image}: cannot be read ({error.strerror}); was it moved?") from error
                 digest.update(f"{status.st_size},{status.st_mtime_ns}".encode())
+            elif isinstance(image, Stored):
+                digest.update(image.stamp().encode())
             elif isinstance(image, bytes):
                 digest.update(image)
             else:

@@ -1,0 +1,60 @@
+"""What is wrong with data as people have them: counted, listed, and fatal only past a stated share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LISTED = 50
+"""How many problems of one part of the data a summary spells out; the counts have them all."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that was left out or set right.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        where: The file, row or member; as a user would look for it.
+        detail: What exactly is wrong, in a few words.
+    """
+
+    kind: str
+    where: str
+    detail: str = ""
+
+
+KINDS: dict[str, str] = {
+    "empty file": "files of zero bytes",
+    "not an image": "files that no decoder knows",
+    "truncated": "images that end too early",
+    "damaged": "images whose content cannot be decoded",
+    "too large": "images past the pixel limit",
+    "wrong extension": "images of another format than their name says (used as they are)",
+    "unreadable": "files that may not be read",
+    "vanished": "files that were listed and are gone",
+    "link": "symbolic links that lead nowhere, in a circle, or outside, and links in archives",
+    "unsafe path": "names that lead out of the data's folder",
+    "special file": "pipes, sockets and devices",
+    "duplicate id": "rows with an id that came before",
+    "contradiction": "the same image under two labels",
+    "no label": "samples without a label",
+    "unknown class": "held-out samples of a class that the labeled data lack",
+    "empty class": "classes without an image",
+    "no image": "rows or archive keys without an image",
+}
+"""Kinds of problems, and what each is in words."""
+
+
+def summarize(problems: Iterable[Problem]) -> dict[str, Any]:
+    """Return problems as plain data: ``counts`` by kind, the most frequent first, and the first ``examples``."""
+    found = list(problems)
+    counts = dict(Counter(problem.kind for problem in found).most_common())
+    return {"counts": counts, "examples": [asdict(problem) for problem in found[:LISTED]]}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return counts by kind as one line: ``3 truncated, 1 duplicate id``."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
