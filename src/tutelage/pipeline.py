@@ -10,7 +10,7 @@ from typing import Any
 
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
-from tutelage.data.splits import folds
+from tutelage.data.splits import folds, share_of
 from tutelage.evaluation.results import Result, collect
 from tutelage.evaluation.stage import evaluate
 from tutelage.export.card import model_card
@@ -71,7 +71,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     pick_device(recipe.device)
     settings = recipe.data
     for where in (settings.labeled, settings.validation, settings.test, settings.transfer):
-        if where is not None:
+        if where is not None and share_of(where) is None:
             check_data(where)
     if recipe.teacher is not None:
         check_name(recipe.teacher, pretrained=True)

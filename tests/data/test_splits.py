@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tutelage.data.samples import Samples
-from tutelage.data.splits import few_shot, folds
+from tutelage.data.splits import few_shot, folds, hold_out, share_of
 from tutelage.errors import DataError, RecipeError
 
 
@@ -133,3 +133,40 @@ def test_the_single_split_holds_out_a_fifth_of_each_class_and_one_of_a_rare_one(
 def test_a_class_with_a_single_label_cannot_be_held_out(many: int) -> None:
     with pytest.raises(DataError, match=r"a single labeled image.*data\.labels.*data\.validation"):
         folds(samples(many, 1).labels(), seed=0)
+
+
+def test_a_share_of_each_class_is_held_out() -> None:
+    _, held = hold_out(samples(10, 50), 0.2, what="test")
+    assert np.bincount(samples(10, 50).labels()[held]).tolist() == [2, 10]
+
+
+def test_what_is_held_out_and_what_is_kept_are_all() -> None:
+    kept, held = hold_out(samples(7, 9), 0.3, what="test")
+    assert sorted([*kept, *held]) == list(range(16))
+
+
+def test_a_small_class_is_on_both_sides() -> None:
+    kept, held = hold_out(samples(2, 30), 0.05, what="test")
+    assert np.bincount(samples(2, 30).labels()[kept]).tolist()[0] == 1
+    assert np.bincount(samples(2, 30).labels()[held]).tolist()[0] == 1
+
+
+def test_a_class_of_one_sample_is_kept() -> None:
+    kept, _ = hold_out(samples(1, 10), 0.5, what="test")
+    assert 0 in kept
+
+
+def test_what_it_is_held_out_for_changes_which() -> None:
+    many = samples(100)
+    assert hold_out(many, 0.2, what="test")[1].tolist() != hold_out(many, 0.2, what="validation")[1].tolist()
+
+
+@pytest.mark.parametrize(("where", "share"), [("20%", 0.2), ("2.5%", 0.025), ("data/test", None), ("10", None)])
+def test_a_share_is_told_from_a_place(where: str, share: float | None) -> None:
+    assert share_of(where) == share
+
+
+@pytest.mark.parametrize("where", ["0%", "100%", "120%"])
+def test_all_or_nothing_cannot_be_held_out(where: str) -> None:
+    with pytest.raises(RecipeError, match="held out"):
+        share_of(where)

@@ -56,6 +56,46 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
     return np.sort(np.concatenate(chosen))
 
 
+def share_of(where: str) -> float | None:
+    """Return the share that held-out data named ``"20%"`` are of the labeled data; ``None`` for a place.
+
+    Raises:
+        RecipeError: The share is none, or all.
+    """
+    match = _AMOUNT.fullmatch(where)
+    if not match or not match["percent"]:
+        return None
+    share = float(match["percent"]) / 100
+    if not 0 < share < 1:
+        raise RecipeError(f"data: {where!r} of the labeled data cannot be held out; write a share such as 20%")
+    return share
+
+
+def hold_out(samples: Samples, share: float, *, what: str) -> tuple[IntArray, IntArray]:
+    """Split labeled samples into what is kept and what is held out, per class.
+
+    The same whatever the seed of a run, so that runs and baselines are judged on the same samples; an added
+    sample joins one side or the other and moves no more than one that was there.
+
+    Args:
+        samples: Labeled samples.
+        share: Share of each class to hold out, in 0..1; at least one sample of each is, where it has two.
+        what: What it is held out for; different words draw different samples.
+
+    Returns:
+        Sorted rows kept, and sorted rows held out.
+    """
+    targets = samples.labels()
+    ranks = np.array([_rank(what, name) for name in samples.ids])
+    held = []
+    for number in np.unique(targets):
+        rows = np.flatnonzero(targets == number)
+        count = min(max(1, round(len(rows) * share)), len(rows) - 1)
+        held.append(rows[np.argsort(ranks[rows], kind="stable")][:count])
+    out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(samples)), out), out
+
+
 def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) -> list[tuple[IntArray, IntArray]]:
     """Return (train, validation) rows to choose hyper-parameters with.
 
@@ -82,6 +122,6 @@ def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) ->
     return list(splitter.split(np.zeros(len(targets)), targets))
 
 
-def _rank(seed: int, name: str) -> int:
+def _rank(seed: int | str, name: str) -> int:
     digest = hashlib.blake2b(f"{seed}|{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
