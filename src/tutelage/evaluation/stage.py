@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tutelage.data.samples import Samples
+from tutelage.evaluation.mistakes import write_mistakes
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
@@ -20,7 +22,8 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
     """Evaluate the student, and the teacher in every mode that it was adapted in, on the test set.
 
     Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C], and
-    the ``targets``.
+    the ``targets``; ``mistakes.json`` and pictures what the student was most surely wrong about (a baseline's are
+    not kept).
     """
     made_by = list(stages.values())[-1]
     inputs = {"test": None if test is None else test.fingerprint}
@@ -38,6 +41,7 @@ def _work(
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
         targets = torch.from_numpy(test.labels())
+        chosen: Tensor | None = None
         logits = {"targets": targets, "student": job.predict(student, test, cost=cost)}
         results["student"] = job.task.metrics(logits["student"], targets)
         if "adapt" in stages:
@@ -50,4 +54,6 @@ def _work(
             results["agreement"] = float((chosen.argmax(1) == logits["student"].argmax(1)).float().mean())
         if job.world.first:
             save_weights(folder / "predictions.safetensors", logits)
+            if not job.prefix:
+                write_mistakes(folder, test, logits["student"], chosen)
     return results, cost.as_dict()

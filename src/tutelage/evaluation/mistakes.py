@@ -1,0 +1,101 @@
+"""The student's most confident mistakes, kept small enough to look at."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tutelage.data.pixels import decode_pixels
+from tutelage.data.samples import ImageSource, Samples
+from tutelage.errors import DataError
+from tutelage.run import write_json, write_whole
+
+MOST = 24
+"""How many mistakes are kept."""
+
+SIDE = 160
+"""Long side of a kept picture, in pixels; smaller images are kept as they are."""
+
+LOSSLESS = 64
+"""Up to this long side pictures are kept as PNG: a JPEG of so few pixels is hardly smaller, and blurs them."""
+
+MISTAKES = "mistakes.json"
+
+
+def most_confident(logits: Tensor, targets: Tensor, most: int = MOST) -> list[int]:
+    """Return the rows of wrong predictions, the most probable first; the earlier row first where they are level.
+
+    Args:
+        logits: [N, C].
+        targets: Class numbers [N].
+        most: How many rows at most.
+    """
+    probability, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != targets).nonzero().flatten()
+    order = probability[wrong].argsort(descending=True, stable=True)
+    rows: list[int] = wrong[order[:most]].tolist()
+    return rows
+
+
+def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Tensor | None) -> None:
+    """Write ``mistakes.json`` and a picture for each of the student's most confident mistakes.
+
+    Each mistake has ``id``, ``true`` and ``predicted`` (class names), ``probability`` (of the prediction),
+    ``true_probability``, ``teacher`` (its answer, or ``null`` without a teacher) and ``picture`` (a file beside
+    it). Images that can no longer be decoded are left out.
+
+    Args:
+        folder: Where.
+        samples: The labeled images that were predicted.
+        student: The student's logits [N, C].
+        teacher: The teacher's, or ``None``.
+
+    Raises:
+        RunError: A file cannot be written.
+    """
+    if samples.images is None:
+        return
+    targets = torch.from_numpy(samples.labels())
+    probabilities = student.softmax(1)
+    mistakes: list[dict[str, Any]] = []
+    for row in most_confident(student, targets):
+        try:
+            content, ending = thumbnail(samples.images[row])
+        except DataError:
+            continue
+        true, predicted = int(targets[row]), int(probabilities[row].argmax())
+        picture = f"mistake-{len(mistakes) + 1:02d}.{ending}"
+        write_whole(folder / picture, content)
+        mistakes.append(
+            {
+                "id": samples.ids[row],
+                "true": samples.classes[true],
+                "predicted": samples.classes[predicted],
+                "probability": float(probabilities[row, predicted]),
+                "true_probability": float(probabilities[row, true]),
+                "teacher": None if teacher is None else samples.classes[int(teacher[row].argmax())],
+                "picture": picture,
+            }
+        )
+    write_json(folder / MISTAKES, {"mistakes": mistakes})
+
+
+def thumbnail(source: ImageSource) -> tuple[bytes, str]:
+    """Return an image with a long side of at most ``SIDE`` pixels, encoded, and its file name's ending.
+
+    Raises:
+        DataError: It cannot be read or decoded.
+    """
+    image = Image.fromarray(decode_pixels(source))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    if max(image.size) <= LOSSLESS:
+        image.save(encoded, "PNG", optimize=True)
+        return encoded.getvalue(), "png"
+    image.save(encoded, "JPEG", quality=82)
+    return encoded.getvalue(), "jpg"
