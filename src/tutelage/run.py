@@ -34,6 +34,9 @@ MANIFEST = "stage.json"
 Work = Callable[[Path], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """What a stage does in its folder; returns results and cost, both plain data."""
 
+Outputs = Sequence[Path] | Callable[[Mapping[str, Any]], Sequence[Path]]
+"""Files that a stage makes outside its folder: known before, or told by its results."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -78,7 +81,7 @@ class Run:
         inputs: Mapping[str, Any],
         work: Work,
         *,
-        outputs: Sequence[Path] = (),
+        outputs: Outputs = (),
     ) -> Stage:
         """Run a stage, unless it is finished with the same inputs.
 
@@ -97,7 +100,7 @@ class Run:
         self.barrier()
         finished = _read_manifest(folder / MANIFEST)
         self.barrier()
-        if finished and finished["fingerprint"] == fingerprint and all(path.exists() for path in outputs):
+        if finished and finished["fingerprint"] == fingerprint and _all_there(outputs, finished["results"]):
             stage = Stage(name, folder, fingerprint, finished["results"], finished["cost"], reused=True)
         else:
             if self.writes:
@@ -200,6 +203,10 @@ def _begin(folder: Path, fingerprint: str, inputs: Mapping[str, Any]) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(stamp, {"fingerprint": fingerprint, "inputs": inputs})
+
+
+def _all_there(outputs: Outputs, results: Mapping[str, Any]) -> bool:
+    return all(path.exists() for path in (outputs(results) if callable(outputs) else outputs))
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +19,7 @@ from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder
 from tutelage.progress import Progress
-from tutelage.run import Run, Stage, Work
+from tutelage.run import Outputs, Run, Stage, Work
 from tutelage.tasks import Task
 from tutelage.training.distributed import World
 
@@ -73,7 +72,7 @@ class Job:
         settings: Mapping[str, Any],
         work: Work,
         *,
-        outputs: Sequence[Path] = (),
+        outputs: Outputs = (),
     ) -> Stage:
         """Run one stage in the run folder, after the stages that it builds on (see :meth:`Run.stage`)."""
         inputs = {
