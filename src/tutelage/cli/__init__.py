@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tutelage.cli import demo, doctor, listing, transfer
+from tutelage.cli import demo, doctor, evaluate, export, listing, predict, report, transfer
 from tutelage.errors import TutelageError
 
 INTERRUPTED = 130
@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(transfer.transfer)
+app.command()(predict.predict)
+app.command()(evaluate.evaluate)
+app.command()(export.export)
+app.command()(report.report)
 app.command("list")(listing.list_names)
 app.command()(doctor.doctor)
 

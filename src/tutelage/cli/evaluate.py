@@ -1,0 +1,90 @@
+"""``tutelage evaluate``: what a finished model is worth on labeled data; no training library is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN = 100
+"""Rows of classes in the terminal, the lowest recall first; ``--json`` has all."""
+
+SHOWN_PAIRS = 5
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, its model/ folder, or an .onnx file.")],
+    data: Annotated[str, typer.Argument(help="Labeled data: a folder per class, or a name (tutelage list data).")],
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through the model together.")] = 64,
+    int8: Annotated[bool, typer.Option("--int8", help="Use the quantized file, model.int8.onnx.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Evaluate a finished model on labeled data. Ends with 1 if an image could not be read."""
+    from rich.console import Console
+
+    from tutelage.cli.console import Bars, err_console, print_json
+    from tutelage.cli.rows import printable
+    from tutelage.data.readers import read_samples
+    from tutelage.evaluation.classifier import evaluate_classifier
+    from tutelage.runtime import Classifier
+
+    classifier = Classifier(model, int8=int8, threads=threads)
+    samples = read_samples(data, part="test", labeled=True)
+    console = err_console()
+    with Bars(console).track("evaluate", len(samples)) as update:
+        found = evaluate_classifier(
+            classifier, samples, batch_size=batch, update=lambda done: update(done, {"images": done})
+        )
+    found = {"model": str(classifier.file), "data": data, **found}
+    if as_json:
+        print_json(found)
+    else:
+        Console(highlight=False).print(show(found))
+    for name, count in found["unknown_classes"].items():
+        typer.echo(f"left out: {count} images of {printable(name)!r}, which the model does not know", err=True)
+    for failure in found["failed"]:
+        typer.echo(f"left out: {printable(failure['error'])}", err=True)
+    if found["failed"]:
+        raise typer.Exit(1)
+
+
+def show(found: dict[str, Any]) -> RenderableType:
+    """Return an evaluation as people read it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from tutelage.cli.rows import printable
+    from tutelage.report.numbers import between, decimal, percent, plural, whole
+
+    metrics = Table(box=None, pad_edge=False, show_header=False)
+    accuracy = f"{percent(found['accuracy'])}  ({between(*found['accuracy_interval'])} with 95 % confidence)"
+    metrics.add_row("images", whole(found["images"]))
+    metrics.add_row("accuracy", accuracy, style="bold")
+    metrics.add_row("macro F1", decimal(found["macro_f1"]))
+    metrics.add_row("log-likelihood, negative", decimal(found["nll"]))
+    metrics.add_row("calibration error", f"{decimal(found['calibration_error'])}  (15 bins)")
+    classes = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("class", "images", "recall", "precision"):
+        classes.add_column(title, justify="left" if title == "class" else "right", overflow="fold")
+    judged = sorted(
+        (row for row in found["classes"] if row["images"]), key=lambda row: (row["recall"], -row["images"])
+    )
+    for row in judged[:SHOWN]:
+        numbers = (whole(row["images"]), percent(row["recall"]), percent(row["precision"]))
+        classes.add_row(Text(printable(row["name"])), *numbers)
+    lines: list[RenderableType] = [metrics, "", classes]
+    if len(judged) > SHOWN:
+        lines.append(Text(f"and {plural(len(judged) - SHOWN, 'class', 'classes')} with higher recall", "dim"))
+    if absent := len(found["classes"]) - len(judged):
+        lines.append(Text(f"{plural(absent, 'class', 'classes')} of the model without images here", "dim"))
+    if found["confused"]:
+        lines += ["", Text("most confused", "dim")]
+    for pair in found["confused"][:SHOWN_PAIRS]:
+        names = f"{printable(pair['class'])} taken for {printable(pair['taken_for'])}"
+        lines.append(Text(f"{names}: {plural(pair['images'], 'image')}"))
+    return Group(*lines)

@@ -1,0 +1,117 @@
+"""Predictions as they are written: a table for people; CSV, JSON and JSON lines for programs."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TextIO
+
+TOGETHER = 500
+"""Rows of which a table's widths are made; the next ones get their own, so that any number will do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the model says of one image.
+
+    Attributes:
+        file: The image.
+        top: The most probable classes with their probabilities, in falling order; empty after a failure.
+        error: Why there is no prediction; empty where there is one.
+    """
+
+    file: str
+    top: Sequence[tuple[str, float]]
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain data."""
+        if self.error:
+            return {"file": self.file, "error": self.error}
+        label, probability = self.top[0]
+        ranked = [{"label": name, "probability": share} for name, share in self.top]
+        return {"file": self.file, "label": label, "probability": probability, "top": ranked}
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def write_rows(rows: Iterable[Row], form: Format, file: TextIO, *, top: int, about: Mapping[str, Any]) -> None:
+    """Write rows as they come.
+
+    Args:
+        rows: The rows.
+        form: How.
+        file: Where to.
+        top: How many classes a row holds; CSV has columns for them.
+        about: What a JSON object says beside its ``predictions``.
+    """
+    if form is Format.CSV:
+        _write_csv(rows, file, top)
+    elif form is Format.JSON:
+        _write_json(rows, file, about)
+    elif form is Format.JSONL:
+        for row in rows:
+            file.write(json.dumps(row.as_dict(), allow_nan=False) + "\n")
+    else:
+        _write_table(rows, file, top)
+
+
+def _write_csv(rows: Iterable[Row], file: TextIO, top: int) -> None:
+    more = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["file", "label", "probability", *more, "error"])
+    for row in rows:
+        cells = [cell for name, share in row.top for cell in (name, f"{share:.6g}")]
+        writer.writerow([row.file, *cells, *[""] * (2 * top - len(cells)), row.error])
+
+
+def _write_json(rows: Iterable[Row], file: TextIO, about: Mapping[str, Any]) -> None:
+    """Write one object; the counts come last, as they are known last."""
+    file.write(json.dumps(about, indent=2, allow_nan=False)[:-2] + ',\n  "predictions": [')
+    images = failed = 0
+    for row in rows:
+        file.write((",\n    " if images else "\n    ") + json.dumps(row.as_dict(), allow_nan=False))
+        images, failed = images + 1, failed + bool(row.error)
+    file.write(f'\n  ],\n  "images": {images},\n  "failed": {failed}\n}}\n')
+
+
+def _write_table(rows: Iterable[Row], file: TextIO, top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Without a terminal there is no width to keep to.
+    console = Console(file=file, highlight=False)
+    wide = console if console.is_terminal else Console(file=file, highlight=False, width=10_000)
+    for number, part in enumerate(_parts(rows)):
+        table = Table(box=None, pad_edge=False, header_style="dim", show_header=number == 0)
+        table.add_column("file", overflow="fold")
+        for rank in range(1, top + 1):
+            table.add_column("class" if rank == 1 else f"{rank}.", overflow="fold")
+            table.add_column("", justify="right")
+        for row in part:
+            cells = [Text(cell) for name, share in row.top for cell in (printable(name), f"{share:.1%}")]
+            table.add_row(Text(printable(row.file)), *cells or [Text("failed; see below", "red")])
+        wide.print(table)
+
+
+def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rest = iter(rows)
+    while part := list(itertools.islice(rest, TOGETHER)):
+        yield part
+
+
+def printable(name: str) -> str:
+    """Return a name without what would steer a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in name)

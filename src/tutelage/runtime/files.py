@@ -1,0 +1,91 @@
+"""The images that a command line names: files, folders, patterns, and what comes on standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from tutelage.data.formats import IMAGE_SUFFIXES
+from tutelage.errors import DataError
+
+STDIN = "-"
+
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"P5\n", b"P6\n")
+"""How encoded images begin, and lists of paths do not. A bitmap is told by its four reserved zeros."""
+
+
+def find_images(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
+    """Return an iterator of (name, image) for all that ``arguments`` name, in their order.
+
+    Files are taken whatever their suffix, folders searched for images, patterns (``*``, ``?``, ``**``) expanded;
+    ``-`` is an image, or a list of paths, one a line. Nothing is read ahead, so that any number will do.
+
+    Raises:
+        DataError: A pattern, or a folder, holds no image.
+    """
+    for argument in arguments:
+        if argument != STDIN:
+            _check(argument)
+    return (found for argument in arguments for found in _expand(argument, stdin))
+
+
+def _check(argument: str) -> None:
+    if _is_pattern(argument) and next(_matching(argument), None) is None:
+        raise DataError(f"{argument}: nothing has a name like that; is it relative to {Path.cwd()}?")
+    if Path(argument).is_dir() and next(_walk(Path(argument)), None) is None:
+        raise DataError(f"{argument}: no images found; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _expand(argument: str, stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
+    if argument == STDIN:
+        yield from _read(stdin)
+    elif _is_pattern(argument):
+        # The pattern says what is wanted, but not of which kind: it matches folders and notes as well.
+        for name in _matching(argument):
+            path = Path(name)
+            if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+                yield name, path
+            elif path.is_dir() and "**" not in argument:
+                yield from ((str(inside), inside) for inside in _walk(path))
+    elif Path(argument).is_dir():
+        yield from ((str(path), path) for path in _walk(Path(argument)))
+    else:
+        yield argument, Path(argument)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """Yield names as the shell would; Path.glob reads neither absolute nor parent-relative patterns."""
+    return glob.iglob(pattern, recursive=True)  # noqa: PTH207
+
+
+def _is_pattern(argument: str) -> bool:
+    return glob.has_magic(argument) and not Path(argument).exists()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield images under a folder, sorted within each folder; none that are hidden."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(where, name)
+
+
+def _read(stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
+    head = stdin.read(16)
+    if head.startswith(STARTS) or (head.startswith(b"BM") and head[6:10] == bytes(4)):
+        yield STDIN, head + stdin.read()
+        return
+    for line in (head + stdin.readline()).splitlines():
+        yield from _line(line)
+    for line in stdin:
+        yield from _line(line)
+
+
+def _line(line: bytes) -> Iterator[tuple[str, Path | bytes]]:
+    name = os.fsdecode(line.rstrip(b"\r\n"))
+    if name:
+        yield name, Path(name)
