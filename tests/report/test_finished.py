@@ -31,6 +31,13 @@ def test_damaged_files_are_named(make_run: Callable[..., Path], name: str) -> No
         read_run(folder)
 
 
+def test_damaged_mistakes_are_named(make_run: Callable[..., Path]) -> None:
+    folder = make_run(extras=["photo.jpg"])
+    (folder / "05-evaluate" / "mistakes.json").write_bytes(b"\xff{")
+    with pytest.raises(RunError, match=r"mistakes\.json"):
+        read_run(folder)
+
+
 def test_a_newer_schema_is_refused(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     results = folder / "results.json"

@@ -60,3 +60,10 @@ def test_bytes_are_scaled_by_thousands() -> None:
 
 def test_differences_keep_their_sign() -> None:
     assert [numbers.signed(value) for value in (0.083, -0.0042)] == ["+8.3", "\N{MINUS SIGN}0.4"]
+
+
+def test_latencies_and_factors_have_two_or_three_digits() -> None:
+    assert [numbers.milliseconds(value) for value in (0.4213, 3.14, 31.4, 127.9)] == [
+        "0.42 ms", "3.14 ms", "31.4 ms", "128 ms"
+    ]  # fmt: skip
+    assert [numbers.times(value) for value in (1.04, 9.94, 12.3, 1234.0)] == ["1.0", "9.9", "12", "1,234"]

@@ -15,7 +15,9 @@ from tutelage.report.page import write_page
 
 HOSTILE = ["<script>alert(1)</script>", "\"' onload=x", "</table></style>&amp;", "{{ 7*7 }}", "Käse " + "x" * 200]
 MANY = [f"class {number}" for number in range(100)]
-VOID = {"meta", "link", "line", "polyline", "br"}
+FILES = [f"a/{name}.jpg" for name in HOSTILE] + ["\u202egnp.exe", "שלום", "long/" * 60, "caf\udce9", "a\nb\0c"]
+VOID = {"meta", "link", "line", "polyline", "br", "rect", "img"}
+PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*")
 
 RUNS = {
     "plain": {},
@@ -28,12 +30,28 @@ RUNS = {
     "scratch": {"method": "scratch", "baselines": ()},
     "pretrained": {"start": "pretrained"},
     "no history": {"history": False},
+    "extras": {"extras": ["photo.jpg"]},
+    "hostile extras": {"classes": HOSTILE, "extras": FILES},
+    "extras without test": {"test": False, "extras": FILES},
+    "extras without teacher": {"method": "scratch", "baselines": (), "extras": FILES},
 }
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 MEASURE = """<!doctype html><body style="margin:0"><iframe style="border:0;width:360px;height:9000px" srcdoc="{page}">
 </iframe><script>onload = () => {{
   const frame = document.querySelector("iframe").contentDocument;
   const root = frame.documentElement;
+  for (const each of frame.querySelectorAll("details")) each.open = true;
   const outside = [...frame.body.querySelectorAll("*")].filter(
     (each) => each.getBoundingClientRect().right > 360.5 && !each.closest(".wide, pre"));
   const seen = outside.map((each) => each.outerHTML.slice(0, 80));
@@ -89,10 +107,11 @@ def test_every_page_is_whole_and_needs_nothing_else(page: Callable[..., str], ho
     text = page(**how)
     parser = parsed(text)
     assert parser.open == []
-    assert not {"script", "img", "iframe", "object", "form"} & set(parser.tags)
+    assert not {"script", "iframe", "object", "form"} & set(parser.tags)
     for name, value in parser.attributes:
         assert not name.startswith("on")
-        assert name not in {"src", "srcset", "action", "data"}
+        assert name not in {"srcset", "action", "data"}
+        assert name != "src" or PICTURE.fullmatch(value)
         assert name != "href" or value == "data:,"
     assert not re.search(r"https?:|url\(|@import", text)
 
@@ -124,9 +143,11 @@ def test_the_headline_comes_first(page: Callable[..., str]) -> None:
 def test_all_sections_are_there_in_order(page: Callable[..., str]) -> None:
     assert re.findall("<h2>(.*?)</h2>", page()) == [
         "How good it is",
+        "Where it errs",
+        "How far to believe its confidence",
+        "Exported",
         "What was chosen, and on what",
         "How it trained",
-        "Where it errs",
         "What each stage cost",
         "Data",
         "Recipe",
@@ -154,6 +175,8 @@ def test_without_test_data_nothing_is_claimed(page: Callable[..., str]) -> None:
     assert "on held-out labels; no test set was given" in text
     assert "Wilson" not in text
     assert "Where it errs" not in text
+    assert "confidence" not in text
+    assert "image by image" not in text
 
 
 def test_held_out_numbers_of_a_distilled_student_are_called_flattering(page: Callable[..., str]) -> None:
@@ -183,11 +206,11 @@ def test_costs_add_up(page: Callable[..., str], make_run: Callable[..., Path]) -
 
 
 def test_every_phase_has_its_curve(page: Callable[..., str]) -> None:
-    assert page().count("<svg") == 4
+    assert page(test=False).count("<svg") == 4
 
 
 def test_a_single_step_is_no_curve(make_run: Callable[..., Path]) -> None:
-    folder = make_run()
+    folder = make_run(test=False)
     (folder / "03-distill" / "history.json").write_text('{"distill": [{"step": 1, "loss": 2.3}]}')
     assert write_page(folder).read_text().count("<svg") == 3
 
@@ -211,17 +234,67 @@ def test_it_replaces_an_older_page_and_leaves_nothing_beside_it(make_run: Callab
     assert {path.name for path in folder.iterdir()} == before | {"report.html"}
 
 
-@pytest.mark.parametrize("name", ["plain", "hostile", "forty", "hundred"])
-def test_a_phone_shows_it_without_scrolling_sideways(page: Callable[..., str], name: str, tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
+def test_hostile_names_of_files_are_only_text(page: Callable[..., str]) -> None:
+    text = page(classes=HOSTILE, extras=FILES)
+    shown = words(text)
+    described = " ".join(value or "" for name, value in parsed(text).attributes if name == "alt")
+    for name in FILES[: len(HOSTILE)]:
+        assert name in shown
+        assert name in described
+
+
+def test_every_mistake_is_a_picture_with_its_words(page: Callable[..., str]) -> None:
+    text = page(extras=["photo.jpg"])
+    found = re.findall(
+        r'<img class="(png|jpeg)" src="data:image/\1;[^"]*" alt="Image \d+ photo.jpg: \d, taken for', text
+    )
+    assert len(found) == 24
+    assert set(found) == {"png", "jpeg"}
+
+
+def test_runs_of_older_versions_have_no_pictures(page: Callable[..., str]) -> None:
+    text = page()
+    assert "<img" not in text
+    assert "confident mistakes" not in text
+    assert "How fast" not in text
+    assert "Problems found" not in text
+
+
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
         pytest.skip("needs a browser: chromium")
+    return found
+
+
+def printed(text: str, folder: Path) -> int:
+    """Return how many sheets a page takes."""
+    source, target = folder / "page.html", folder / "page.pdf"
+    source.write_text(text)
+    command = [browser(), *FLAGS, f"--user-data-dir={folder}/profile", f"--print-to-pdf={target}", source.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    content = target.read_bytes()
+    assert content.startswith(b"%PDF")
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def test_it_prints_on_a_few_sheets(page: Callable[..., str], tmp_path: Path) -> None:
+    assert 3 <= printed(page(extras=["photo.jpg"]), tmp_path) <= 12
+
+
+def test_paper_shows_what_the_screen_folds(page: Callable[..., str], tmp_path: Path) -> None:
+    text = page(classes=MANY)
+    folded = re.sub("<details>.*?</details>", "", text, flags=re.S)
+    assert printed(text, tmp_path) > printed(folded, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "forty", "hundred", "extras", "hostile extras"])
+def test_a_phone_shows_it_without_scrolling_sideways(page: Callable[..., str], name: str, tmp_path: Path) -> None:
     wrapper = tmp_path / "phone.html"
     # The page's own policy forbids scripts, so that the one who measures stands outside.
     wrapper.write_text(MEASURE.format(page=html.escape(page(**RUNS[name]))))
-    flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-sync"
     found = subprocess.run(
-        [browser, *flags.split(), f"--user-data-dir={tmp_path}/profile", "--dump-dom", wrapper.as_uri()],
+        [browser(), *FLAGS, f"--user-data-dir={tmp_path}/profile", "--dump-dom", wrapper.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,

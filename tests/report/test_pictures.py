@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from tutelage.report.pictures import HEIGHT, WIDTH, curve, smoothed, ticks
+from tutelage.report.pictures import HEIGHT, WIDTH, curve, reliability, smoothed, ticks
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,35 @@ def test_curves_stay_inside_their_picture(losses: list[float]) -> None:
 def test_curve_falls_when_the_loss_does() -> None:
     points = re.findall(r"[\d.]+,([\d.]+)", curve([1, 2, 3], [2.0, 1.0, 0.0]))
     assert float(points[0]) < float(points[1]) < float(points[2])
+
+
+BIN = 1 / 15
+
+
+def reliable(*bins: tuple[float, ...]) -> ElementTree.Element:
+    return ElementTree.fromstring(reliability(bins, BIN))
+
+
+@pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
+def test_reliability_stays_inside_its_picture(right: float) -> None:
+    svg = reliable((0.0, right, 0.0, 1.0, 0.9), (14 * BIN, right, right, right, 0.1))
+    _, _, width, height = map(float, svg.get("viewBox").split())
+    for bar in svg.iter("rect"):
+        x, y, wide, high = (float(bar.get(name)) for name in ("x", "y", "width", "height"))
+        assert 0 <= x < x + wide <= width
+        assert 0 <= y <= y + high <= height
+
+
+def test_a_calibrated_bar_ends_at_the_diagonal() -> None:
+    svg = reliable((7 * BIN, 7.5 * BIN, 0.4, 0.6, 1.0))
+    (bar,) = (each for each in svg.iter("rect") if each.get("class") == "bar")
+    (ideal,) = (each for each in svg.iter("line") if each.get("class") == "ideal")
+    x1, y1, x2, y2 = (float(ideal.get(name)) for name in ("x1", "y1", "x2", "y2"))
+    middle = float(bar.get("x")) + float(bar.get("width")) / 2
+    assert float(bar.get("y")) == pytest.approx(y1 + (y2 - y1) * (middle - x1) / (x2 - x1), abs=0.2)
+
+
+def test_bars_below_hang_as_deep_as_their_share() -> None:
+    svg = reliable((0.0, 0.5, 0.4, 0.6, 0.2), (0.4, 0.5, 0.4, 0.6, 0.8))
+    shallow, deep = (float(each.get("height")) for each in svg.iter("rect") if each.get("class") == "part")
+    assert deep == pytest.approx(4 * shallow, abs=0.3)

@@ -38,7 +38,7 @@ def models(run: Finished) -> list[dict[str, Any]]:
 
 
 def verdicts(run: Finished) -> list[str]:
-    """Return sentences on the student beside its baselines and its teacher."""
+    """Return a sentence on the student beside each baseline."""
     data = run.data
     sentences = []
     for name in data["baselines"]:
@@ -52,8 +52,6 @@ def verdicts(run: Finished) -> list[str]:
                 "may move it."
             )
         sentences.append(sentence)
-    if data["agreement"] is not None:
-        sentences.append(f"Student and teacher agree on {percent(data['agreement'])} of the test images.")
     return sentences
 
 

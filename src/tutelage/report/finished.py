@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from tutelage.errors import RunError
+from tutelage.evaluation.mistakes import MISTAKES
 from tutelage.run import MANIFEST, SCHEMA
 
 
@@ -27,6 +28,8 @@ class Finished:
         histories: Loss curves by stage and phase.
         predictions: Test logits [N, C] of each model, and ``targets`` [N], by the stage that made them; empty
             without test data.
+        mistakes: The student's most confident mistakes as the evaluation describes them, each with its ``picture``,
+            encoded; empty if an older version evaluated it.
         recipe: The resolved recipe, as YAML.
     """
 
@@ -35,6 +38,7 @@ class Finished:
     stages: Mapping[str, Mapping[str, Any]]
     histories: Mapping[str, Mapping[str, list[dict[str, float]]]]
     predictions: Mapping[str, Mapping[str, Tensor]]
+    mistakes: Sequence[Mapping[str, Any]]
     recipe: str
 
 
@@ -57,13 +61,14 @@ def read_run(folder: Path) -> Finished:
             histories[name] = _json(place / "history.json", "")
         if (place / "predictions.safetensors").exists():
             predictions[name] = _tensors(place / "predictions.safetensors")
+    mistakes = _mistakes(folder / data["folders"]["evaluate"])
     try:
         recipe = (folder / "recipe.yaml").read_text()
     except OSError as error:
         raise RunError(
             f"{folder / 'recipe.yaml'}: cannot be read ({error.strerror}); run the recipe again"
         ) from error
-    return Finished(folder, data, stages, histories, predictions, recipe)
+    return Finished(folder, data, stages, histories, predictions, mistakes, recipe)
 
 
 def _json(path: Path, missing: str) -> dict[str, Any]:
@@ -74,6 +79,21 @@ def _json(path: Path, missing: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); remove it and run the recipe again") from error
     return data
+
+
+def _mistakes(place: Path) -> list[Mapping[str, Any]]:
+    """Return the mistakes whose pictures are still there."""
+    if not (place / MISTAKES).exists():
+        return []
+    found: list[Mapping[str, Any]] = []
+    for mistake in _json(place / MISTAKES, "")["mistakes"]:
+        try:
+            # Nothing but a file of the stage's own goes into the page.
+            picture = (place / Path(mistake["picture"]).name).read_bytes()
+        except OSError:
+            continue
+        found.append({**mistake, "picture": picture})
+    return found
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:

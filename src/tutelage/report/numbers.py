@@ -59,6 +59,16 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {rest} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
+def milliseconds(value: float) -> str:
+    """Return a latency: ``0.42 ms``, ``3.1 ms``, ``128 ms``."""
+    return _three_digits(value, " ms")
+
+
+def times(factor: float) -> str:
+    """Return a factor of one or more: ``1.3``, ``12``."""
+    return f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"
+
+
 def flops(value: float | None) -> str:
     """Return floating-point operations: ``31.4 T``."""
     return MISSING if not value else _scaled(value, ("", "k", "M", "G", "T", "P", "E", "Z", "Y"))

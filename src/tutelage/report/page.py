@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tutelage.report import comparison, sections
+from tutelage.report import comparison, exports, sections
+from tutelage.report.agreement import agreement
+from tutelage.report.calibration import calibration
 from tutelage.report.finished import Finished, read_run
+from tutelage.report.mistakes import mistakes
+from tutelage.report.problems import problems
 from tutelage.report.words import headline, usage
 from tutelage.run import write_whole
 
@@ -42,13 +46,20 @@ def render_page(run: Finished) -> str:
         models=rows,
         scale=_scale(rows),
         verdicts=comparison.verdicts(run),
+        agreement=agreement(run),
+        calibration=calibration(run),
         candidates=sections.candidates(run),
         judged_on=sections.judged_on(run),
         optimistic=bool(run.data["teacher"]) and not run.data["images"]["validation"],
         curves=sections.curves(run),
         errors=sections.errors(run),
+        mistakes=mistakes(run),
+        forms=exports.forms(run),
+        form_sentences=exports.sentences(run),
+        latency=exports.latency(run),
         costs=sections.costs(run),
         images=sections.images(run),
+        problems=problems(run),
         recipe=run.recipe,
         folder=run.folder.as_posix(),
         usage="\n".join(usage(run.folder)),
