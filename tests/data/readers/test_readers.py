@@ -119,11 +119,18 @@ def test_labeled_images_without_class_folders_are_refused(tmp_path: Path, make_i
         read_samples(str(tmp_path), labeled=True)
 
 
-def test_classes_without_images_are_named(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path, ["a/1.png"])
+def test_classes_without_images_are_left_out_and_counted(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path, ["a/1.png", "d/1.png"])
     for name in ("b", "c"):
         (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match="no images in class folder b, c; add some, or remove the folder"):
+    found = read_samples(str(tmp_path), labeled=True)
+    assert (found.classes, found.labels().tolist()) == (("a", "d"), [0, 1])
+    assert [(problem.kind, problem.where) for problem in found.problems] == [("empty class", "b"), ("empty class", "c")]
+
+
+def test_nothing_but_empty_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="no images found .left out: a, empty class.; expected files ending in"):
         read_samples(str(tmp_path), labeled=True)
 
 

@@ -1,0 +1,160 @@
+"""Folders of images: here, with all that file systems hold, and on remote stores."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tutelage.data.pixels import IMAGE_SUFFIXES
+from tutelage.data.problems import Problem
+from tutelage.data.readers.places import Piece, connect, is_url, reaching, walk_remote
+from tutelage.data.readers.rows import Found, Row, finish, printable
+from tutelage.data.samples import ImageSource, Samples
+from tutelage.errors import DataError, UnknownNameError
+
+
+def check_folder(where: str, suggestions: tuple[str, ...] = ()) -> None:
+    """Check that a local folder is there.
+
+    Raises:
+        DataError: It is a file, or its parent is missing.
+        UnknownNameError: It is not there; names the close ones, and those of ``suggestions``.
+    """
+    folder = Path(where).expanduser()
+    if not folder.exists():
+        if not folder.parent.is_dir():
+            raise DataError(f"{where}: no such folder, nor is there {folder.parent}")
+        known = [path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] != "."]
+        known += suggestions if where == folder.name else ()
+        raise UnknownNameError("folder", folder.name, known, f"(looked in {folder.parent.resolve()})")
+    if not folder.is_dir():
+        raise DataError(f"{where}: is a file; a folder of images is expected here")
+
+
+def read_folder(where: str, labeled: bool) -> Samples:
+    """Read a local folder: all its images, or a folder per class.
+
+    Raises:
+        DataError: Labels are wanted and there are no subfolders.
+    """
+    check_folder(where)
+    root = Path(where).expanduser()
+    found = sorted(folder_rows(where), key=lambda each: (isinstance(each, Row), getattr(each, "id", "")))
+    if not labeled:
+        return finish(found, where, labeled=False)
+    classes = sorted(printable(child.name) for child in _class_folders(root))
+    if not classes:
+        raise DataError(f"{where}: has no subfolders; labeled images are expected in a folder per class")
+    # Images beside the class folders belong to no class; they are the preview and the logo, not samples.
+    return finish((each for each in found if _counts(each)), where, labeled=True, classes=classes)
+
+
+def read_remote_folder(url: str, labeled: bool) -> Samples:
+    """Read a remote folder: all its images, or a folder per class.
+
+    Raises:
+        DataError: It cannot be reached, or labels are wanted and there are no subfolders.
+    """
+    found = sorted(remote_rows(url), key=lambda each: getattr(each, "id", ""))
+    kept = [each for each in found if _counts(each) or not labeled]
+    if found and not kept:
+        raise DataError(f"{url}: has no subfolders; labeled images are expected in a folder per class")
+    return finish(kept, url, labeled=labeled)
+
+
+def check_remote_folder(url: str) -> None:
+    """Check that a remote folder is there.
+
+    Raises:
+        DataError: It is not, or cannot be reached.
+    """
+    store, root = connect(url)
+    with reaching(url):
+        if not store.exists(root):
+            raise FileNotFoundError(url)
+
+
+def _counts(found: Found) -> bool:
+    return isinstance(found, Problem) or found.label is not None
+
+
+def _class_folders(root: Path) -> list[Path]:
+    return [child for child in root.iterdir() if not child.name.startswith(".") and child.is_dir()]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return all image files under ``folder``, by suffix, sorted by their relative path; none that are hidden."""
+    return [folder / relative for relative in sorted(each for each in _walk(folder) if isinstance(each, str))]
+
+
+def folder_rows(where: str) -> Iterator[Found]:
+    """Yield the images below a local folder, labeled by the first level of subfolders, and what is wrong there."""
+    root = Path(where).expanduser()
+    for each in _walk(root):
+        yield each if isinstance(each, Problem) else _row(each, root / each)
+
+
+def remote_rows(url: str) -> Iterator[Found]:
+    """Yield the images below a remote folder, labeled by the first level of subfolders."""
+    store, root = connect(url)
+    for relative, place in walk_remote(store, root, url):
+        if Path(relative).suffix.lower() in IMAGE_SUFFIXES:
+            yield _row(relative, Piece(place))
+
+
+def _row(relative: str, image: ImageSource) -> Row:
+    name = printable(relative)
+    return Row(name, image, name.partition("/")[0] if "/" in name else None)
+
+
+def index_images(root: str) -> tuple[dict[str, ImageSource], list[Problem]]:
+    """Return every image below a folder or URL by its relative path, and what is wrong there."""
+    rows = list(remote_rows(root) if is_url(root) else folder_rows(root))
+    images = {row.id: row.image for row in rows if isinstance(row, Row) and row.image is not None}
+    return images, [each for each in rows if isinstance(each, Problem)]
+
+
+def _walk(root: Path) -> Iterator[str | Problem]:
+    """Yield image files in a fixed order, as their path below ``root``.
+
+    Each real folder is read once: links to folders are followed after all else, and only to folders not read yet.
+    So neither circles nor links across can multiply what is there.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [""], list[str]()
+    while waiting or links:
+        linked = not waiting
+        relative = waiting.pop() if waiting else links.pop(0)
+        try:
+            status = (root / relative).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                if linked:
+                    yield Problem("link", printable(relative), "leads to a folder that is read already")
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / relative) as listing:
+                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            yield Problem("unreadable", printable(relative) or ".", error.strerror or "")
+            continue
+        below: list[str] = []
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            try:
+                mode = entry.stat().st_mode
+            except OSError as error:
+                kind = "link" if entry.is_symlink() else "vanished"
+                yield Problem(kind, printable(name), f"leads nowhere ({error.strerror})" if kind == "link" else "")
+                continue
+            if stat.S_ISDIR(mode):
+                (links if entry.is_symlink() else below).append(name)
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                if not stat.S_ISREG(mode):
+                    yield Problem("special file", printable(name), "is a pipe, a socket or a device")
+                elif not os.access(entry.path, os.R_OK):
+                    yield Problem("unreadable", printable(name), "no right to read it")
+                else:
+                    yield name
+        waiting += reversed(below)

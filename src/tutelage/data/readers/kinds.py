@@ -1,0 +1,131 @@
+"""The kinds of data there are, and which one a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutelage.data.pixels import IMAGE_SUFFIXES
+from tutelage.data.readers import builtin, folders, hub, lists, places, shards, tables
+from tutelage.data.readers.rows import Part
+from tutelage.data.samples import Samples
+from tutelage.errors import DataError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One way to read data.
+
+    Attributes:
+        summary: What it reads, in one line.
+        read: From what follows the name (``torchvision:NAME`` → ``NAME``), the part wanted of sets that have parts,
+            and whether labels are wanted, to samples.
+        check: Raises if the data are visibly not there; cheap.
+    """
+
+    summary: str
+    read: Callable[[str, Part, bool], Samples]
+    check: Callable[[str], None]
+
+
+def read_samples(where: str, *, part: Part = "train", labeled: bool) -> Samples:
+    """Read the data named by ``where``.
+
+    Args:
+        where: A folder, a table, tar shards, a URL of any of these, or one of the names in :data:`READERS`.
+        part: Which part of a set that has parts; others have only what they hold.
+        labeled: Whether class labels are wanted: of folders, the first level of subfolders names the class.
+
+    Raises:
+        DataError: The data are missing, empty, or have no labels where labels are wanted.
+        UnknownNameError: No reader has that name.
+    """
+    kind, rest = find_kind(where)
+    samples = READERS[kind].read(rest, part, labeled)
+    if not len(samples):
+        reason = f" (left out: {samples.problems[0].where}, {samples.problems[0].kind})" if samples.problems else ""
+        raise DataError(
+            f"{where}: no images found{reason}; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return samples
+
+
+def check_data(where: str) -> None:
+    """Raise, cheaply, if the data named by ``where`` are visibly not there."""
+    kind, rest = find_kind(where)
+    READERS[kind].check(rest)
+
+
+def find_kind(where: str) -> tuple[str, str]:
+    """Return the key in :data:`READERS` that ``where`` means, and what is left for that reader.
+
+    Raises:
+        UnknownNameError: No reader has that name.
+    """
+    if where == "digits":
+        return "digits", ""
+    name, colon, rest = where.partition(":")
+    local = not places.is_url(where)
+    there = local and Path(where).expanduser().is_dir()
+    if local and colon and len(name) > 1 and not Path(where).exists():  # one letter would be a drive
+        if name not in READERS:
+            raise UnknownNameError("kind of data", name, READERS, f"in {where!r}")
+        return name, rest
+    if places.suffix_of(where) in tables.TABLE_SUFFIXES and not there:
+        return "table", where
+    if shards.is_shards(where) and not there:
+        return "tar", where
+    if not local:
+        return ("tar" if shards.holds_only_shards(where) else "url"), where
+    return ("tar" if there and shards.holds_only_shards(where) else "folder"), where
+
+
+def _check_folder(where: str) -> None:
+    folders.check_folder(where, ("digits", *(f"torchvision:{name}" for name in builtin.TORCHVISION)))
+
+
+def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
+    _check_folder(where)
+    return folders.read_folder(where, labeled)
+
+
+READERS: dict[str, Reader] = {
+    "folder": Reader("a folder per class, or any tree of images when unlabeled", _read_folder, _check_folder),
+    "table": Reader(
+        "FILE.csv, .tsv or .parquet with a column image, and label, text or id",
+        lambda rest, part, labeled: tables.read_table(rest, labeled),
+        tables.check_table,
+    ),
+    "list": Reader(
+        "list:FILE@ROOT, a published split: lines of file,Class, or of the file alone",
+        lambda rest, part, labeled: lists.read_list(rest, labeled),
+        lists.check_list,
+    ),
+    "tar": Reader(
+        "WebDataset shards: FILE.tar, shard-{000..009}.tar, *.tar, or a folder of them",
+        lambda rest, part, labeled: shards.read_shards(rest, labeled),
+        shards.check_shards,
+    ),
+    "url": Reader(
+        "s3://, https://, memory:// and what else fsspec reads: folders, tables and shards there",
+        lambda rest, part, labeled: folders.read_remote_folder(rest, labeled),
+        folders.check_remote_folder,
+    ),
+    "hf": Reader(
+        "hf:OWNER/NAME[/CONFIG], or hf:FOLDER, through the library datasets",
+        hub.read_hub,
+        hub.check_hub,
+    ),
+    "digits": Reader(
+        "scikit-learn's 8x8 handwritten digits, built in",
+        lambda rest, part, labeled: builtin.read_digits(part, labeled),
+        lambda rest: None,
+    ),
+    "torchvision": Reader(
+        f"torchvision:NAME, downloaded once: {', '.join(builtin.TORCHVISION)}",
+        builtin.read_torchvision,
+        builtin.check_torchvision,
+    ),
+}
+"""Every kind of data, by the name it has before the colon where it needs one."""

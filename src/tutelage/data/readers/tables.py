@@ -1,0 +1,235 @@
+"""Tables: CSV, TSV and Parquet files whose rows are samples."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage.data.problems import Problem
+from tutelage.data.readers.parquet import Cell, ParquetFile
+from tutelage.data.readers.places import (
+    Piece,
+    Place,
+    connect,
+    find_place,
+    is_url,
+    remote_place,
+    suffix_of,
+    walk_remote,
+)
+from tutelage.data.readers.rows import Found, Row, class_name, finish, printable
+from tutelage.data.samples import ImageSource, Samples
+from tutelage.errors import DataError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
+
+ALSO_CALLED = {
+    "image": ("file", "filename", "file_name", "path", "filepath", "image_path", "img"),
+    "label": ("class", "target", "category", "y"),
+}
+"""What else such columns are called; suggested, never guessed."""
+
+_NUMBER = re.compile(r"[+-]?\d+\.\d*")
+
+
+def check_table(where: str) -> None:
+    """Check that a table is there.
+
+    Raises:
+        DataError: It is not.
+    """
+    find_place(where)
+
+
+def read_table(where: str, labeled: bool) -> Samples:
+    """Read a table with the columns ``image`` (or ``text``), and ``label``, ``text`` and ``id`` where it has them.
+
+    Images are paths from the table's folder on, whole paths, or URLs; in Parquet also the encoded images themselves,
+    which stay in the file until they are needed. Ids are the column ``id``, or else the path, or the row's number.
+
+    Raises:
+        DataError: The table is missing, empty or damaged, lacks a column, or its labels name no classes.
+    """
+    place = find_place(where)
+    rows = _parquet_rows(place, labeled) if suffix_of(where) in (".parquet", ".pq") else _text_rows(place, labeled)
+    found = list(_located(rows, place, labeled))
+    if not found:
+        raise DataError(f"{where}: the table has no rows; write one a sample below the header")
+    return finish(found, where, labeled=labeled, remedy="fill in the column label")
+
+
+def _columns(where: str, names: Sequence[str], labeled: bool) -> list[str]:
+    """Return which of the columns we know are there, and refuse a table without those that are needed."""
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise DataError(f"{where}: has several columns {', '.join(sorted(twice))}; rename all but one")
+    needed = ["label"] if labeled else []
+    if "text" not in names:
+        needed.append("image")
+    for need in sorted(needed):
+        if need not in names:
+            lower = {name.lower(): name for name in names}
+            also = [lower[other] for other in ALSO_CALLED[need] if other in lower]
+            close = also or [lower[name] for name in difflib.get_close_matches(need, lower, n=1)]
+            remedy = f"rename {close[0]!r}" if close else "add it"
+            raise DataError(f"{where}: has no column {need!r}; its columns are {', '.join(names)}; {remedy}")
+    return [name for name in ("image", "label", "text", "id") if name in names]
+
+
+def _text_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CSV or TSV file."""
+    try:
+        content = place.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{place.name}, line {line}: is not UTF-8; save the table as UTF-8") from error
+    separator = "\t" if suffix_of(place.name) == ".tsv" else ","
+    lines = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        if not header:
+            raise DataError(f"{place.name}: is empty; write a header with the column image, and label, text or id")
+        known = _columns(place.name, header, labeled)
+        kept = []
+        for fields in lines:
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                raise DataError(
+                    f"{place.name}, line {lines.line_num}: has {len(fields)} fields, the header {len(header)}; "
+                    "put quotes around fields with a separator in them"
+                )
+            row = dict(zip(header, (field.strip() for field in fields), strict=True))
+            kept.append({name: row[name] for name in known})
+    except csv.Error as error:
+        raise DataError(f"{place.name}, line {lines.line_num}: is no valid CSV ({error}); repair the line") from error
+    yield from _whole_numbers(kept, place.name) if labeled else kept
+
+
+def _whole_numbers(rows: list[dict[str, Any]], where: str) -> Iterable[dict[str, Any]]:
+    """Take back what pandas does to whole-number labels when some are missing: 3 becomes 3.0."""
+    given = [row["label"] for row in rows if row["label"]]
+    if not given or not all(re.fullmatch(r"[+-]?\d+(\.\d*)?", label) for label in given):
+        return rows
+    for row in rows:
+        if _NUMBER.fullmatch(row["label"]):
+            row["label"] = class_name(float(row["label"]), where)
+    return rows
+
+
+def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file; cells that hold images as :class:`Cell`."""
+    import pyarrow as pa
+
+    file = ParquetFile(place)
+    known = _columns(place.name, file.schema.names, labeled)
+    columns = [name for name in known if name != "image"]
+    form = file.schema.field("image").type if "image" in known else pa.string()
+    leaf = ""
+    if pa.types.is_struct(form):
+        fields = {form.field(number).name for number in range(form.num_fields)}
+        if "bytes" not in fields:
+            raise DataError(
+                f"{place.name}: the structs in column image have no field 'bytes'; store image bytes there"
+            )
+        leaf = "image.bytes"
+        columns += ["image.path"] if "path" in fields else []
+    elif pa.types.is_binary(form) or pa.types.is_large_binary(form):
+        leaf = "image"
+    elif pa.types.is_string(form) or pa.types.is_large_string(form):
+        columns += ["image"] if "image" in known else []
+    else:
+        raise DataError(
+            f"{place.name}: column image holds {form}; give paths, image bytes, or structs of bytes and path"
+        )
+    there: list[bool] = []
+    for group, row, values in file.rows(columns):
+        if leaf:
+            there = file.present(group, leaf) if row == 0 else there
+            path = (values.pop("image", None) or {}).get("path")
+            values["image"] = Cell(file, group, row, leaf) if there[row] else path
+        yield values
+
+
+def _located(rows: Iterable[dict[str, Any]], place: Place, labeled: bool) -> Iterator[Found]:
+    """Yield rows with their images found, or with what is wrong about them."""
+    find = _Remote(place) if place.store is not None else _Local(place)
+    for number, values in enumerate(rows):
+        where = f"{place.name}, row {number + 1}"
+        cell = values.get("image")
+        text = values.get("text")
+        image: ImageSource | None = None
+        key = f"{number:08d}"
+        if isinstance(cell, Cell):
+            image = cell
+        elif cell:
+            found = find(str(cell))
+            if isinstance(found, Problem):
+                yield found
+                continue
+            key, image = found
+        elif "image" in values:
+            yield Problem("no image", where)
+            continue
+        label = class_name(values.get("label"), where) if labeled else None
+        given = values.get("id")
+        key = key if given is None or given == "" else str(given)
+        yield Row(key, image, label, None if text is None else str(text))
+
+
+class _Local:
+    """Finds the images of a table on this machine: from its folder on, anywhere else, or at a URL."""
+
+    def __init__(self, place: Place) -> None:
+        self.folder = os.path.abspath(os.path.dirname(place.path))  # noqa: PTH100, PTH120
+
+    def __call__(self, cell: str) -> tuple[str, ImageSource] | Problem:
+        if is_url(cell):
+            return _at_url(cell)
+        path = os.path.normpath(os.path.join(self.folder, os.path.expanduser(cell)))  # noqa: PTH111, PTH118
+        if not os.path.isfile(path):  # noqa: PTH113
+            return Problem("vanished", printable(cell), f"looked in {self.folder}")
+        whole = posixpath.isabs(cell) or cell.startswith("~")
+        inside = path.startswith(f"{self.folder}/")
+        key = path if whole and not inside else os.path.relpath(path, self.folder)
+        return printable(key), Path(path)
+
+
+class _Remote:
+    """Finds the images of a table on a store: below the table's folder or at a URL; never on this machine."""
+
+    def __init__(self, place: Place) -> None:
+        self.url = place.name.rpartition("/")[0]
+        self.store = place.store
+        self.root = place.path.rpartition("/")[0]
+        self.index: dict[str, Place] | None = None
+
+    def __call__(self, cell: str) -> tuple[str, ImageSource] | Problem:
+        if is_url(cell):
+            if cell.startswith(("file://", "local://")):
+                return Problem("unsafe path", cell, "a remote table names a file of this machine")
+            return _at_url(cell)
+        key = posixpath.normpath(cell)
+        if posixpath.isabs(key) or key.startswith(".."):
+            return Problem("unsafe path", cell, "leads out of the table's folder")
+        if self.url.startswith(("http://", "https://")):  # web servers need not list their folders
+            found = _at_url(f"{self.url}/{key}")
+            return found if isinstance(found, Problem) else (key, found[1])
+        if self.index is None:
+            self.index = dict(walk_remote(self.store, self.root, self.url))
+        return (key, Piece(self.index[key])) if key in self.index else Problem("vanished", cell, f"not in {self.url}")
+
+
+def _at_url(url: str) -> tuple[str, ImageSource] | Problem:
+    if "::" in url:
+        return Problem("unsafe path", url, "chained URLs are not read")
+    store, path = connect(url)
+    # Nobody listed it, and asking for each row would take a request each: the URL stands for the image.
+    return url, Piece(remote_place(store, {"name": path}, url))
