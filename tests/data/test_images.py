@@ -212,12 +212,12 @@ def test_damage_anywhere_is_nothing_worse_than_a_data_error(form: str, function:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.png: cannot be decoded"):
+    with pytest.raises(DataError, match=r"gone\.png: cannot be read \(No such file or directory\); was it moved\?"):
         decode(tmp_path / "gone.png")
 
 
 def test_bytes_that_are_no_image_are_named_by_their_number() -> None:
-    with pytest.raises(DataError, match=r"^3 bytes: cannot be decoded \(not an image\)"):
+    with pytest.raises(DataError, match=r"^3 bytes: cannot be decoded \(not an image but text\)"):
         decode(b"abc")
 
 
@@ -225,8 +225,10 @@ def test_bytes_that_are_no_image_are_named_by_their_number() -> None:
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(encoded(Image.fromarray(RGB)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(DataError, match=r"bomb\.png: cannot be"):
+    monkeypatch.setattr("tutelage.data.pixels.PIXEL_LIMIT", 53)
+    with pytest.raises(
+        DataError, match=r"bomb\.png: has 9 x 6 pixels, more than the limit of 53; resize or"
+    ):
         function(path)
 
 

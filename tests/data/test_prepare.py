@@ -31,9 +31,9 @@ def folders(tmp_path: Path, make_images: MakeImages) -> Folders:
     }
 
 
-def prepared(folders: Folders, *parts: str, labels: str = "all") -> PreparedData:
+def prepared(folders: Folders, *parts: str, labels: str = "all", tolerate: float = 0.05) -> PreparedData:
     settings = {part: str(folders[part]) for part in ("labeled", *parts)}
-    return prepare_data(DataSettings(labels=labels, **settings), seed=0)
+    return prepare_data(DataSettings(labels=labels, tolerate=tolerate, **settings), seed=0)
 
 
 def test_the_transfer_set_is_all_of_the_labeled_data_without_labels(folders: Folders) -> None:
@@ -109,7 +109,7 @@ def test_classes_that_are_not_in_the_labeled_data_are_named(
     folders: Folders, make_images: MakeImages, part: str
 ) -> None:
     make_images(folders[part], ["d/1.png", "e/1.png"])
-    with pytest.raises(DataError, match=rf"{part}: class 'd', 'e' is not in .*labeled"):
+    with pytest.raises(DataError, match=rf"{part}: 2 of 5 images cannot be used .*\n.*class 'd' is not in .*labeled"):
         prepared(folders, part)
 
 
@@ -185,3 +185,14 @@ def test_files_of_another_size_are_not_read(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
     assert exact_copies(images(paths[0], paths[1]), images(paths[2])).tolist() == []
     assert sorted(read) == ["three", "two"]
+
+
+def test_a_share_of_the_labeled_data_can_be_held_out(folders: Folders) -> None:
+    settings = DataSettings(labeled=str(folders["labeled"]), test="25%", validation="25%")
+    found = prepare_data(settings, seed=0)
+    assert found.test is not None
+    assert found.validation is not None
+    parts = [found.labeled.ids, found.test.ids, found.validation.ids]
+    assert [len(part) for part in parts] == [6, 3, 3]
+    assert len({name for part in parts for name in part}) == 12
+    assert found.transfer.ids == found.labeled.ids

@@ -59,16 +59,20 @@ def transfer(
 def show_check(recipe: Recipe, *, as_json: bool) -> None:
     """Check a recipe and its data, and show what a run would use."""
     from tutelage.cli.console import err_console, print_json
+    from tutelage.data.problems import in_words, summarize
     from tutelage.pipeline import check
 
     data, resolved = check(recipe)
     counts = data.counts()
+    problems = {part: summarize(found) for part, found in data.problems.items()}
     if as_json:
-        print_json({"ok": True, "images": counts, "recipe": resolved.model_dump(mode="json")})
+        print_json({"ok": True, "images": counts, "problems": problems, "recipe": resolved.model_dump(mode="json")})
         return
     console = err_console()
     console.print(resolved.to_yaml(), markup=False, highlight=False)
     console.print(", ".join(f"{name}: {count}" for name, count in counts.items()), markup=False, highlight=False)
+    for part, found in problems.items():
+        console.print(f"problems in {part}: {in_words(found['counts'])}", markup=False, highlight=False)
     console.print("everything is in order")
 
 

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from tutelage.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from tutelage.data.formats import OPENED, ends_early, foreign, format_at_start
+from tutelage.data.problems import ImageError
 from tutelage.data.samples import ImageSource, Stored
 from tutelage.errors import DataError
 
 BACKGROUND = (255, 255, 255)
 """The color that transparent pixels are composited on, everywhere: white."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+PIXEL_LIMIT = 200_000_000
+"""Most pixels an image may have, by its header. A few kilobytes can claim more than memory holds."""
+
+# Pillow's own limit lies below ours, first warns and raises something else; ours is checked on every image instead.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
     """Decode one image to uint8 [H, W, 3], RGB.
 
-    EXIF rotation is applied, transparency composited on white, 16-bit gray scaled to 8, palettes and CMYK
-    converted; of an animation the first frame is taken.
+    EXIF rotation is applied, transparency composited on white, palettes and CMYK are converted; of an animation
+    the first frame is taken. 16-bit channels are scaled to 8. Floating-point gray counts from 0 to 1 if no value
+    is larger, else from 0 to 255.
 
     Raises:
-        DataError: The file cannot be read, or is not an image.
+        ImageError: The file cannot be read, is not an image, or has more than ``PIXEL_LIMIT`` pixels.
+        DataError: Pixels of another type or shape; an image in a store that cannot be read.
+    """
+    return decode_named(source)[0]
+
+
+def decode_named(source: ImageSource | Image.Image) -> tuple[npt.NDArray[np.uint8], str]:
+    """Decode one image as :func:`decode_pixels` does; return it with the name of its format (empty for pixels).
+
+    Raises:
+        ImageError: As :func:`decode_pixels`.
+        DataError: As :func:`decode_pixels`.
     """
     if isinstance(source, np.ndarray):
         if (
@@ -35,51 +57,196 @@ def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
             or (source.ndim == 3 and source.shape[2] not in (3, 4))
         ):
             raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {list(source.shape)}")
-        return _to_rgb(Image.fromarray(source))
+        return _to_rgb(Image.fromarray(source)), ""
+    if isinstance(source, Image.Image):
+        return decoded(source, named(source), b""), source.format or ""
+    content, name = read_content(source), named(source)
+    with open_content(content, name) as image:
+        return decoded(image, name, content), image.format or ""
+
+
+def open_content(content: bytes, name: str) -> Image.Image:
+    """Read an encoded image's header, and refuse what is too large.
+
+    Raises:
+        ImageError: It is not an image, or has more than ``PIXEL_LIMIT`` pixels.
+    """
     try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(ImageOps.exif_transpose(source))
-        with Image.open(_opened(source)) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        what = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"{named(source)}: cannot be decoded ({what}); repair or remove it") from error
+        image = Image.open(io.BytesIO(content), formats=OPENED)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged headers raise anything
+        raise _undecodable(name, content, error) from error
+    _check_limit(image, name)
+    return image
+
+
+def decoded(image: Image.Image, name: str, content: bytes) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image whose header is read.
+
+    Args:
+        image: The image.
+        name: What messages call it.
+        content: Its encoded bytes, to tell what is wrong with them.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    try:
+        inverted = image.format == "TIFF" and image.mode.startswith("I;16") and _white_is_zero(image)
+        image.load()
+        pixels = _to_rgb(_upright(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # what damaged content raises depends on the format, and is nowhere listed
+        raise _undecodable(name, content, error) from error
+    return 255 - pixels if inverted else pixels
+
+
+def read_content(source: Path | bytes | Stored) -> bytes:
+    """Return an encoded image's bytes.
+
+    Raises:
+        ImageError: It cannot be read, or is empty.
+        DataError: What it is stored in says so.
+    """
+    if isinstance(source, Stored):
+        content = source.read()
+    elif isinstance(source, Path):
+        check_regular(source)
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise unreadable(source, error) from error
+    else:
+        content = source
+    if not content:
+        raise ImageError(f"{named(source)}: cannot be decoded (empty file); repair or remove it", "empty file")
+    return content
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
     """Return (height, width) as decoded, reading no more than a file's header.
 
     Raises:
-        DataError: The file cannot be read, or is not an image.
+        ImageError: The file cannot be read, is not an image, or has more than ``PIXEL_LIMIT`` pixels.
+        DataError: An image in a store that cannot be read.
     """
     if isinstance(source, np.ndarray):
         return source.shape[0], source.shape[1]
     try:
-        with Image.open(_opened(source)) as image:
+        if isinstance(source, Path):
+            check_regular(source)
+        opened = source if isinstance(source, Path) else io.BytesIO(read_content(source))
+        with Image.open(opened, formats=OPENED) as image:
+            _check_limit(image, named(source))
             # Pillow states the size of a TIFF as turned already.
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{named(source)}: cannot be read as an image; repair or remove it") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(source, Path) and isinstance(error, OSError) and error.errno:
+            raise unreadable(source, error) from error
+        raise ImageError(
+            f"{named(source)}: cannot be read as an image; repair or remove it",
+            "not an image" if isinstance(error, UnidentifiedImageError) else "damaged",
+        ) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not there, folders, and pipes and devices, which would be waited for.
+
+    Raises:
+        ImageError: It is no file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise ImageError(f"{named(path)}: is {what}, not a file; remove it", "special file", what)
+
+
+def unreadable(path: Path, error: OSError) -> ImageError:
+    """Return what is to be said of a file that the system will not read."""
+    reason = error.strerror or type(error).__name__
+    if error.errno == errno.ELOOP or (error.errno == errno.ENOENT and os.path.lexists(path)):
+        return ImageError(f"{named(path)}: is a link that leads nowhere; repair or remove it", "link", reason)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return ImageError(f"{named(path)}: cannot be read ({reason}); was it moved?", "vanished", reason)
+    return ImageError(f"{named(path)}: cannot be read ({reason}); repair or remove it", "unreadable", reason)
 
 
 def named(source: ImageSource | Image.Image) -> str:
     """Return what a message calls an image."""
-    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    # Names of files need not be valid text; messages must be.
+    return str(source).encode("utf-8", "backslashreplace").decode()
 
 
-def _opened(source: Path | bytes | Stored) -> Path | io.BytesIO:
-    if isinstance(source, Stored):
-        return io.BytesIO(source.read())
-    return io.BytesIO(source) if isinstance(source, bytes) else source
+def _check_limit(image: Image.Image, name: str) -> None:
+    if image.width * image.height > PIXEL_LIMIT:
+        width, height = image.size
+        image.close()
+        raise ImageError(
+            f"{name}: has {width} x {height} pixels, more than the limit of {PIXEL_LIMIT:,}; resize or remove it",
+            "too large",
+            f"{width} x {height} pixels",
+        )
+
+
+def _undecodable(name: str, content: bytes, error: Exception) -> ImageError:
+    detail = str(error) or type(error).__name__
+    kind = "damaged"
+    early = ends_early(content)
+    if early or (early is None and "truncated" in detail.lower()):
+        kind = "truncated"
+    elif isinstance(error, UnidentifiedImageError):
+        known = format_at_start(content)
+        kind = "damaged" if known else "not an image"
+        looks = foreign(content)
+        detail = f"its {known} header" if known else f"not an image but {looks}" if looks else "not an image"
+    if isinstance(error, UnidentifiedImageError) and kind == "truncated":
+        detail = "ends within its header"
+    return ImageError(f"{name}: cannot be decoded ({detail}); repair or remove it", kind, detail)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken metadata of an image that is whole
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return image if _orientation(image) not in range(2, 9) else ImageOps.exif_transpose(image)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    # Pillow turns 8-bit TIFFs of this kind around, but not 16-bit ones.
+    return getattr(image, "tag_v2", {}).get(262) == 0
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image, dtype=np.float32) / 257.0
-        image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        image = Image.fromarray(_from_float(np.asarray(image)))
+    elif image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.asarray(image, dtype=np.float32)
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            wide = np.where(wide == clear, np.float32(65535), wide)
+        image = Image.fromarray((wide / 257.0).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
         image.alpha_composite(layer)
     return np.array(image.convert("RGB"))
+
+
+def _from_float(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
+    return (finite * scale).round().clip(0, 255).astype(np.uint8)

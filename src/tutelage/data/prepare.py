@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from tutelage.data.leaks import exact_copies
+from tutelage.data.inspect import inspect
+from tutelage.data.leaks import Contents, contradictions, exact_copies
 from tutelage.data.pixels import image_size
+from tutelage.data.problems import USED, Problem, in_words
 from tutelage.data.readers import read_samples
-from tutelage.data.samples import Samples
+from tutelage.data.samples import IntArray, Samples
 from tutelage.data.settings import DataSettings
-from tutelage.data.splits import few_shot
+from tutelage.data.splits import few_shot, hold_out, share_of
 from tutelage.errors import DataError
 
 MEASURED = 200
 """Images whose size is looked at to learn how large the images are."""
+
+EXAMPLES = 3
+"""Problems that a message spells out."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class PreparedData:
         transfer: Unlabeled data; includes the labeled images, without labels, when it is what is left of them.
         dropped: How many images were left out for being test or validation images, by where.
         short_side: Median short side of the transfer images, in pixels.
+        problems: What was left out or set right, by part; a part without any may be absent.
     """
 
     labeled: Samples
@@ -38,6 +47,7 @@ class PreparedData:
     transfer: Samples
     dropped: dict[str, int]
     short_side: int
+    problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
         """Return the number of images of each part, and of those ``dropped``."""
@@ -46,55 +56,148 @@ class PreparedData:
 
 
 def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
-    """Read the data, choose the labels, and drop what would leak the test set.
+    """Read the data, leave out what cannot be used, choose the labels, and drop what would leak the test set.
+
+    Every image of every part is decoded once. Labeled images that stand under two labels are left out, all copies;
+    copies under one label stay, as they do in the transfer set.
 
     Raises:
-        DataError: Data are missing, have too few classes or images, or contradict each other.
+        DataError: Data are missing, have too few classes or images, contradict each other, or more of a part than
+            ``settings.tolerate`` cannot be used.
     """
+    contents = Contents()  # each image is hashed once, whatever it is compared with
     everything = read_samples(settings.labeled, labeled=True)
     if len(everything.classes) < 2:
         raise DataError(
             f"{settings.labeled}: holds one class ({everything.classes[0]}); telling classes apart takes two or more"
         )
-    validation = _held(settings.validation, everything) if settings.validation else None
-    test = _held(settings.test, everything) if settings.test else None
+    everything = _usable(everything, settings, settings.labeled, contents, twice=True)
+    everything, test = _hold(settings.test, "test", everything, settings, contents)
+    everything, validation = _hold(settings.validation, "validation", everything, settings, contents)
     dropped = {"labeled": 0, "validation": 0, "transfer": 0}
     if validation is not None:
-        validation, dropped["validation"] = _without_copies(validation, [test])
+        validation, dropped["validation"] = _without_copies(validation, [test], contents)
         if not len(validation):
             raise DataError(f"{settings.validation}: every validation image is also a test image")
-    kept, dropped["labeled"] = _without_copies(everything, [validation, test])
-    present = set(np.unique(kept.labels()).tolist())
-    lost = [name for number, name in enumerate(kept.classes) if number not in present]
+    kept, dropped["labeled"] = _without_copies(everything, [validation, test], contents)
+    lost = _lost_classes(kept)
     if lost:
         raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
     labeled = kept.subset(few_shot(kept, settings.labels, seed=seed))
     if settings.transfer:
-        unlabeled = read_samples(settings.transfer, labeled=False)
-        transfer, dropped["transfer"] = _without_copies(unlabeled, [validation, test])
+        unlabeled = _usable(read_samples(settings.transfer, labeled=False), settings, settings.transfer, contents)
+        transfer, dropped["transfer"] = _without_copies(unlabeled, [validation, test], contents)
     else:
         # The source's task-related transfer set: the task's own training images, labeled ones included.
-        transfer = kept.without_targets()
+        transfer = replace(kept.without_targets(), problems=())
     if not len(transfer):
         raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
-    return PreparedData(labeled, validation, test, transfer, dropped, _short_side(transfer))
+    parts = {"labeled": labeled, "validation": validation, "test": test, "transfer": transfer}
+    problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
+    return PreparedData(labeled, validation, test, transfer, dropped, _short_side(transfer), problems)
 
 
-def _held(where: str, labeled: Samples) -> Samples:
-    """Read held-out data, with its class numbers as in the labeled data."""
+def _usable(
+    samples: Samples, settings: DataSettings, where: str, contents: Contents, *, twice: bool = False
+) -> Samples:
+    """Leave out images that cannot be used, and with ``twice`` those under two labels; say which."""
+    rows, found = inspect(samples)
+    kept = replace(samples.subset(rows), problems=(*samples.problems, *found))
+    if twice:
+        kept = _without_contradictions(kept, contents)
+    _tolerate(kept, settings.tolerate, where)
+    lost = [] if kept.targets is None or not twice else _lost_classes(kept)
+    if lost:
+        causes = _causes(kept.problems)
+        raise DataError(
+            f"{where}: no image of class {', '.join(map(repr, lost))} is left{f' ({causes})' if causes else ''}; "
+            f"add some, or remove the class{_examples(kept.problems)}"
+        )
+    return kept
+
+
+def _without_contradictions(samples: Samples, contents: Contents) -> Samples:
+    groups = contradictions(samples, contents)
+    if not groups:
+        return samples
+    labels = samples.labels()
+    problems = []
+    for rows in groups:
+        names = " and ".join(repr(samples.classes[number]) for number in sorted(set(labels[rows].tolist())))
+        problems += [Problem("contradiction", samples.ids[row], f"the same image under {names}") for row in rows]
+    left = np.setdiff1d(np.arange(len(samples)), np.concatenate(groups))
+    return replace(samples.subset(left), problems=(*samples.problems, *problems))
+
+
+def _hold(
+    where: str | None, what: str, labeled: Samples, settings: DataSettings, contents: Contents
+) -> tuple[Samples, Samples | None]:
+    """Return the labeled data that are left, and held-out data: a share of the former, or read."""
+    if where is None:
+        return labeled, None
+    share = share_of(where)
+    if share is None:
+        return labeled, _held(where, labeled, settings, contents)
+    kept, out = hold_out(labeled, share, what=what)
+    return labeled.subset(kept), replace(labeled.subset(out), problems=(), origin=f"{where} of {labeled.origin}")
+
+
+def _held(where: str, labeled: Samples, settings: DataSettings, contents: Contents) -> Samples:
+    """Read held-out data, with its class numbers as in the labeled data, and without classes that those lack."""
     samples = read_samples(where, part="test", labeled=True)
-    unknown = sorted(set(samples.classes) - set(labeled.classes))
-    if unknown:
-        raise DataError(f"{where}: class {', '.join(map(repr, unknown))} is not in {labeled.origin}")
-    numbers = np.array([labeled.classes.index(name) for name in samples.classes], dtype=np.int64)
-    return Samples(
-        samples.ids, samples.images, samples.texts, numbers[samples.labels()], labeled.classes, samples.origin
+    numbers = {name: number for number, name in enumerate(labeled.classes)}
+    names = [samples.classes[number] for number in samples.labels()]
+    known = np.array([row for row, name in enumerate(names) if name in numbers], dtype=np.int64)
+    unknown = [
+        Problem("unknown class", samples.ids[row], f"class {name!r} is not in {labeled.origin}")
+        for row, name in enumerate(names)
+        if name not in numbers
+    ]
+    found = replace(
+        samples.subset(known),
+        targets=np.array([numbers[names[row]] for row in known], dtype=np.int64),
+        classes=labeled.classes,
+        problems=(*samples.problems, *unknown),
+    )
+    return _usable(found, settings, where, contents)
+
+
+def _tolerate(kept: Samples, share: float, where: str) -> None:
+    """Raise if too much was left out."""
+    out = [problem for problem in kept.problems if problem.kind not in USED]
+    total = len(kept) + len(out)
+    if not out or (len(kept) and len(out) <= share * total):
+        return
+    message = f"{where}: {len(out):,} of {total:,} images cannot be used ({_causes(out)})"
+    if not len(kept):
+        raise DataError(f"{message}; none is left{_examples(out)}")
+    enough = min(1.0, math.ceil(100 * len(out) / total) / 100)
+    raise DataError(
+        f"{message}, more than data.tolerate={share:g} allows; repair or remove them, "
+        f"or set data.tolerate={enough:g} to go on without them{_examples(out)}"
     )
 
 
-def _without_copies(samples: Samples, held: list[Samples | None]) -> tuple[Samples, int]:
-    copies = [exact_copies(samples, other) for other in held if other is not None]
-    drop = np.unique(np.concatenate([np.array([], dtype=np.int64), *copies]))
+def _causes(problems: Sequence[Problem]) -> str:
+    return in_words(dict(Counter(problem.kind for problem in problems).most_common()))
+
+
+def _examples(problems: Sequence[Problem]) -> str:
+    shown = [
+        f"\n  {problem.where}: {problem.kind}{f' ({problem.detail})' if problem.detail else ''}"
+        for problem in problems[:EXAMPLES]
+    ]
+    return "; for example:" + "".join(shown) if shown else ""
+
+
+def _lost_classes(samples: Samples) -> list[str]:
+    present = set(np.unique(samples.labels()).tolist())
+    return [name for number, name in enumerate(samples.classes) if number not in present]
+
+
+def _without_copies(samples: Samples, held: list[Samples | None], contents: Contents) -> tuple[Samples, int]:
+    copies = [exact_copies(samples, other, contents) for other in held if other is not None]
+    drop: IntArray = np.unique(np.concatenate([np.array([], dtype=np.int64), *copies]))
     return (samples, 0) if not len(drop) else (samples.subset(np.setdiff1d(np.arange(len(samples)), drop)), len(drop))
 
 

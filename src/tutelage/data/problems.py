@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tutelage.errors import DataError
+
 LISTED = 50
 """How many problems of one part of the data a summary spells out; the counts have them all."""
 
@@ -46,6 +48,28 @@ KINDS: dict[str, str] = {
     "no image": "rows or archive keys without an image",
 }
 """Kinds of problems, and what each is in words."""
+
+
+USED = frozenset({"wrong extension", "empty class"})
+"""Kinds of problems that leave no image out."""
+
+
+class ImageError(DataError):
+    """An image that cannot be read or decoded.
+
+    Args:
+        message: What is wrong, where, and what to do.
+        kind: Which of :data:`KINDS` it is.
+        detail: What exactly is wrong, in a few words.
+    """
+
+    def __init__(self, message: str, kind: str, detail: str = "") -> None:
+        super().__init__(message, kind, detail)
+        self.kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def summarize(problems: Iterable[Problem]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from tutelage.settings import Settings
 
@@ -13,9 +13,12 @@ class DataSettings(Settings):
     Attributes:
         labeled: Labeled training data.
         labels: How many labels: N per class, ``"max:N"``, ``"P%"``, or ``"all"``. Hold-outs are taken from these.
-        validation: Labeled data to choose models on; cross-validation on the labels where not given.
-        test: Labeled data to report on; never used to train or choose.
+        validation: Labeled data to choose models on, or a share of ``labeled`` such as ``"20%"``; cross-validation on
+            the labels where not given.
+        test: Labeled data to report on, or a share of ``labeled``; never used to train or choose.
         transfer: Unlabeled data to distil on; the rest of ``labeled`` where not given.
+        tolerate: Share of each part, in 0..1, that may be unusable (broken images, contradictory labels, unknown
+            classes) and is then left out and listed; more is an error.
     """
 
     labeled: str
@@ -23,6 +26,7 @@ class DataSettings(Settings):
     validation: str | None = None
     test: str | None = None
     transfer: str | None = None
+    tolerate: float = Field(default=0.05, ge=0, le=1)
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data.prepare import PreparedData
+from tutelage.data.problems import summarize
 from tutelage.methods.job import Job
 from tutelage.models.model import parameter_count
 from tutelage.run import SCHEMA, Stage, versions
@@ -65,6 +66,7 @@ def collect(
         "student": student,
         "labels": {"amount": recipe.data.labels, "images": len(data.labeled), "classes": len(data.labeled.classes)},
         "images": data.counts(),
+        "problems": {part: summarize(found) for part, found in data.problems.items()},
         "metrics": {"val": _held_out(stages), "test": evaluated.results["student"]},
         "teacher_metrics": evaluated.results["teacher"],
         "agreement": evaluated.results.get("agreement"),

@@ -1,0 +1,148 @@
+"""Looking at every image once: which can be used, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from tutelage.data import pixels
+from tutelage.data.formats import misnamed
+from tutelage.data.problems import KINDS, USED, ImageError, Problem
+from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.errors import DataError, RunError
+from tutelage.run import write_json
+
+SCHEMA = 1
+"""Version of what is remembered."""
+
+BLOCK = 64
+"""Images that a thread takes at a time."""
+
+Found = tuple[int, str, str]
+"""Row, kind, detail."""
+
+
+def inspect(samples: Samples) -> tuple[IntArray, tuple[Problem, ...]]:
+    """Decode every image once, whole: only that finds images that end too early.
+
+    What is found is remembered by the samples' fingerprint, so that unchanged files are not decoded again.
+    Images that are pixels already are taken as they are.
+
+    Returns:
+        The rows that can be used, in order, and the problems; an image of another format than its name says is
+        a problem, and is used.
+    """
+    images = samples.images or ()
+    rows = [row for row, image in enumerate(images) if not isinstance(image, np.ndarray)]
+    found = [] if not rows else _look(samples, rows)
+    lost = {row for row, kind, _ in found if kind not in USED}
+    usable = np.array([row for row in range(len(samples)) if row not in lost], dtype=np.int64)
+    return usable, tuple(Problem(kind, _where(samples, row), detail) for row, kind, detail in found)
+
+
+def cache_folder() -> Path:
+    """Return where what is found is remembered: below ``TUTELAGE_CACHE``, or ``~/.cache/tutelage``."""
+    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser() / "inspected"
+
+
+def _look(samples: Samples, rows: list[int]) -> list[Found]:
+    # Labels do not matter to decoding: data that are labeled in one place and not in another are the same images.
+    rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
+    gone: list[Found] = []
+    fingerprint = _fingerprint(rest)
+    if fingerprint is None:
+        gone = [each for row in rows if (each := _gone(row, (samples.images or ())[row]))]
+        absent = {row for row, _, _ in gone}
+        rows = [row for row in rows if row not in absent]
+        rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
+        fingerprint = _fingerprint(rest)
+    file = None if fingerprint is None else cache_folder() / f"{fingerprint}.json"
+    found = None if file is None else _recall(file, len(rows))
+    if found is None:
+        found = list(_decode_all(rest.images or ()))
+        # What a disk or a network refused may be there the next time.
+        if file is not None and not any(kind in ("vanished", "unreadable") for _, kind, _ in found):
+            _remember(file, found)
+    return sorted([*gone, *((rows[row], kind, detail) for row, kind, detail in found)])
+
+
+def _fingerprint(samples: Samples) -> str | None:
+    """Return the fingerprint, or ``None`` if an image is not there."""
+    try:
+        return samples.fingerprint
+    except DataError:
+        return None
+
+
+def _gone(row: int, image: ImageSource) -> Found | None:
+    """Tell, without reading, an image that is not there."""
+    try:
+        if isinstance(image, Path):
+            pixels.check_regular(image)
+        elif not isinstance(image, (bytes, np.ndarray)):
+            image.stamp()
+    except DataError as error:
+        return _found(row, error)
+    return None
+
+
+def _decode_all(images: Sequence[ImageSource]) -> Iterator[Found]:
+    def look(start: int) -> list[Found]:
+        rows = range(start, min(start + BLOCK, len(images)))
+        return [found for row in rows if (found := _decode(row, images[row]))]
+
+    # Decoders let other threads run; reading waits for disks and networks: a few more threads than cores.
+    with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2), thread_name_prefix="inspect") as pool:
+        for found in pool.map(look, range(0, len(images), BLOCK)):
+            yield from found
+
+
+def _decode(row: int, image: ImageSource) -> Found | None:
+    try:
+        form = pixels.decode_named(image)[1]
+    except DataError as error:
+        return _found(row, error)
+    suffix = "" if isinstance(image, bytes) else misnamed(str(image), form)
+    return (row, "wrong extension", f"{form} named {suffix}") if suffix else None
+
+
+def _found(row: int, error: DataError) -> Found:
+    if isinstance(error, ImageError):
+        return row, error.kind, error.detail
+    return row, "unreadable", str(error)
+
+
+def _where(samples: Samples, row: int) -> str:
+    image = (samples.images or ())[row]
+    return samples.ids[row] if isinstance(image, bytes) else pixels.named(image)
+
+
+def _conditions() -> dict[str, Any]:
+    """Return what else than the files decides whether an image can be used."""
+    return {"schema": SCHEMA, "limit": pixels.PIXEL_LIMIT, "pillow": PIL.__version__}
+
+
+def _remember(file: Path, found: list[Found]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**_conditions(), "found": [list(each) for each in found]})
+    except (OSError, RunError):
+        pass  # a place that cannot be written costs another look, and no more
+
+
+def _recall(file: Path, count: int) -> list[Found] | None:
+    try:
+        data = json.loads(file.read_text())
+        if any(data[key] != value for key, value in _conditions().items()):
+            return None
+        found = [(int(row), str(kind), str(detail)) for row, kind, detail in data["found"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if all(0 <= row < count and kind in KINDS for row, kind, _ in found) else None
