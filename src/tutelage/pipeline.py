@@ -166,4 +166,9 @@ def _read(data: PreparedData, opened: Run) -> Stage:
             write_json(folder / "labeled.json", {"ids": list(data.labeled.ids)})
         return {"classes": list(data.labeled.classes)}, {}
 
-    return opened.stage("data", fingerprints, work)
+    stage = opened.stage("data", fingerprints, work)
+    if opened.writes:
+        # Not part of the stage: what is left out may change while what is left is the same.
+        found = {part: [dataclasses.asdict(problem) for problem in listed] for part, listed in data.problems.items()}
+        write_json(stage.folder / "problems.json", found)
+    return stage
