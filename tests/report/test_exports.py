@@ -41,7 +41,7 @@ def test_onnx_alone_is_one_row(finished: Callable[..., Finished]) -> None:
 
 def test_a_form_says_how_it_was_checked(finished: Callable[..., Finished]) -> None:
     onnx, int8 = forms(with_int8(finished()))
-    assert onnx["check"] == "same outputs to within 3e-06 of the largest"
+    assert onnx["check"] == "outputs within 3e-06 of the largest"
     assert int8["check"] == "same answer on 97.0% of 256 images"
 
 

@@ -108,4 +108,6 @@ def _check(form: Mapping[str, Any]) -> str:
         images = f" of {plural(form['images'], 'image')}" if form.get("images") else ""
         return f"same answer on {percent(form['agreement'])}{images}"
     parity = form.get("parity")
-    return MISSING if parity is None else f"same outputs to within {parity:.0e} of the largest"
+    if parity is None:
+        return MISSING
+    return f"outputs within {parity:.0e} of the largest" if parity else "the same outputs"
