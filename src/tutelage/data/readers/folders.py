@@ -145,8 +145,11 @@ def _walk(root: Path) -> Iterator[str | Problem]:
             try:
                 mode = entry.stat().st_mode
             except OSError as error:
-                kind = "link" if entry.is_symlink() else "vanished"
-                yield Problem(kind, printable(name), f"leads nowhere ({error.strerror})" if kind == "link" else "")
+                if entry.is_symlink():
+                    yield Problem("link", printable(name), f"leads nowhere ({error.strerror})")
+                else:
+                    kind = "vanished" if isinstance(error, FileNotFoundError) else "unreadable"
+                    yield Problem(kind, printable(name), error.strerror or "")
                 continue
             if stat.S_ISDIR(mode):
                 (links if entry.is_symlink() else below).append(name)

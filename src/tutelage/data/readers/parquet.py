@@ -40,7 +40,8 @@ class ParquetFile:
         import pyarrow.parquet as pq
 
         if self._file is None:
-            self._file = pq.ParquetFile(self.place.open())
+            # pyarrow opens and closes files of this machine itself.
+            self._file = pq.ParquetFile(self.place.path if self.place.store is None else self.place.open())
         return self._file
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, int, dict[str, Any]]]:
