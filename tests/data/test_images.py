@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tutelage.data import images as images_module
 from tutelage.data.images import ImageBank, decode
-from tutelage.data.pixels import image_size
+from tutelage.data.pixels import decode_pixels, image_size
+from tutelage.data.problems import ImageError
 from tutelage.data.readers import list_images
 from tutelage.errors import DataError
 
@@ -226,10 +229,84 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "bomb.png"
     path.write_bytes(encoded(Image.fromarray(RGB)))
     monkeypatch.setattr("tutelage.data.pixels.PIXEL_LIMIT", 53)
-    with pytest.raises(
-        DataError, match=r"bomb\.png: has 9 x 6 pixels, more than the limit of 53; resize or"
-    ):
+    with pytest.raises(DataError, match=r"bomb\.png: has 9 x 6 pixels, more than the limit of 53; resize or"):
         function(path)
+
+
+@pytest.fixture
+def fast() -> Any:
+    """torchcodec's decoder, where it is installed."""
+    found = images_module._torchcodec()
+    if found is None:
+        pytest.skip("torchcodec is not installed, or not for this torch")
+    return found
+
+
+SMOOTH = Image.fromarray(RGB).resize((101, 67), Image.Resampling.BICUBIC)
+
+JPEGS: dict[str, bytes] = {
+    **{f"chroma {s}": encoded(SMOOTH, "JPEG", subsampling=s) for s in (0, 1, 2)},
+    **{f"progressive, chroma {s}": encoded(SMOOTH, "JPEG", subsampling=s, progressive=True) for s in (0, 2)},
+    **{f"{w} x {h}": encoded(SMOOTH.resize((w, h)), "JPEG", subsampling=2) for w, h in ((1, 1), (1, 9), (16, 15))},
+    "gray": encoded(SMOOTH.convert("L"), "JPEG"),
+    "kept as RGB": encoded(SMOOTH, "JPEG", keep_rgb=True),
+    "poor quality": encoded(SMOOTH, "JPEG", quality=5),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_torchcodec_gives_the_very_pixels_of_pillow(name: str, fast: Any) -> None:
+    assert torch.equal(fast(JPEGS[name]), expected(decode_pixels(JPEGS[name])))
+
+
+@pytest.mark.parametrize("orientation", [*TURNS, 9])
+def test_torchcodec_turns_as_pillow_does(orientation: int, fast: Any) -> None:
+    content = turned(orientation, "JPEG")
+    assert torch.equal(fast(content), expected(decode_pixels(content)))
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("percent", [5, 25, 50, 90, 99])
+def test_a_truncated_jpeg_is_refused_either_way(percent: int, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not loaded:
+        monkeypatch.setattr(images_module, "_torchcodec", lambda: None)
+    content = JPEGS["chroma 2"]
+    with pytest.raises(ImageError) as raised:
+        decode(content[: len(content) * percent // 100])
+    assert raised.value.kind == "truncated"
+
+
+def test_plain_jpegs_are_decoded_by_torchcodec(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    monkeypatch.setattr(images_module, "_torchcodec", lambda: lambda content: asked.append(content) or torch.zeros(1))
+    for content in (*JPEGS.values(), encoded(SMOOTH.convert("CMYK"), "JPEG"), encoded(SMOOTH)):
+        decode(content)
+    assert asked == list(JPEGS.values())
+
+
+@pytest.mark.parametrize("error", [ImportError("none"), OSError("libtorch"), RuntimeError("made for another torch")])
+def test_without_torchcodec_pillow_decodes(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise error
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    assert images_module._torchcodec.__wrapped__() is None
+
+
+def test_a_torchcodec_that_does_not_turn_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unturned(content: bytes, mode: str) -> torch.Tensor:
+        return expected(np.array(Image.open(io.BytesIO(content)).convert("RGB")))
+
+    monkeypatch.setattr("importlib.import_module", lambda name: SimpleNamespace(decode_jpeg=unturned))
+    assert images_module._torchcodec.__wrapped__() is None
+
+
+def test_what_torchcodec_refuses_and_pillow_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(content: bytes) -> torch.Tensor:
+        raise RuntimeError("unknown kind")
+
+    monkeypatch.setattr(images_module, "_torchcodec", lambda: refuse)
+    assert torch.equal(decode(JPEGS["gray"]), expected(decode_pixels(JPEGS["gray"])))
 
 
 def test_files_are_listed_by_suffix_in_any_case_and_in_order(tmp_path: Path) -> None:
