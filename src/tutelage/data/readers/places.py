@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from tutelage.data.samples import Stored
 from tutelage.errors import DataError, UnknownNameError
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
 def is_url(where: str) -> bool:
     """Return whether ``where`` names something on a store that fsspec reads."""
-    return "://" in where
+    return _URL.match(where) is not None
 
 
 def suffix_of(where: str) -> str:
