@@ -56,7 +56,9 @@ def test_files_spread_over_folders_are_found_by_name(lists: Lists) -> None:  # H
 
 
 def test_files_without_a_class_are_unlabeled(lists: Lists) -> None:  # ADE20K
-    found = lists(["ADE_train_1.jpg", "ADE_train_2.jpg"], ["training/ADE_train_1.jpg", "training/ADE_train_2.jpg"], False)
+    found = lists(
+        ["ADE_train_1.jpg", "ADE_train_2.jpg"], ["training/ADE_train_1.jpg", "training/ADE_train_2.jpg"], False
+    )
     assert (found.ids, found.targets) == (("ADE_train_1.jpg", "ADE_train_2.jpg"), None)
 
 

@@ -125,7 +125,10 @@ def test_classes_without_images_are_left_out_and_counted(tmp_path: Path, make_im
         (tmp_path / name).mkdir()
     found = read_samples(str(tmp_path), labeled=True)
     assert (found.classes, found.labels().tolist()) == (("a", "d"), [0, 1])
-    assert [(problem.kind, problem.where) for problem in found.problems] == [("empty class", "b"), ("empty class", "c")]
+    assert [(problem.kind, problem.where) for problem in found.problems] == [
+        ("empty class", "b"),
+        ("empty class", "c"),
+    ]
 
 
 def test_nothing_but_empty_classes_is_refused(tmp_path: Path) -> None:

@@ -85,7 +85,11 @@ def put(store: Store, files: dict[str, bytes]) -> None:
 def test_a_folder_per_class_is_read(store: Store, picture: Pictures) -> None:
     put(store, {"t/dog/1.png": picture(1), "t/cat/x/2.png": picture(2), "t/notes.txt": b"", "t/top.png": b""})
     found = read_samples(f"{store[1]}/t", labeled=True)
-    assert (found.ids, found.classes, found.labels().tolist()) == (("cat/x/2.png", "dog/1.png"), ("cat", "dog"), [0, 1])
+    assert (found.ids, found.classes, found.labels().tolist()) == (
+        ("cat/x/2.png", "dog/1.png"),
+        ("cat", "dog"),
+        [0, 1],
+    )
     assert content(found) == [picture(2), picture(1)]
 
 

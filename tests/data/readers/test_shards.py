@@ -93,13 +93,20 @@ def test_labels_come_from_notes(
 def test_texts_come_from_notes(tmp_path: Path, archive: Archives, picture: Pictures) -> None:
     where = archive(
         tmp_path / "t.tar",
-        [("1.png", picture(1)), ("1.txt", "ein Hündchen".encode()), ("2.png", picture(2)), ("2.json", b'{"text": "b"}')],
+        [
+            ("1.png", picture(1)),
+            ("1.txt", "ein Hündchen".encode()),
+            ("2.png", picture(2)),
+            ("2.json", b'{"text": "b"}'),
+        ],
     )
     assert read_samples(str(where), labeled=False).texts == ["ein Hündchen", "b"]
 
 
 def test_a_key_ends_at_the_first_dot(tmp_path: Path, archive: Archives, picture: Pictures) -> None:
-    where = archive(tmp_path / "t.tar", [("a/1.seg.png", b"mask"), ("a/1.PNG", picture(1)), ("a.b/1.png", picture(2))])
+    where = archive(
+        tmp_path / "t.tar", [("a/1.seg.png", b"mask"), ("a/1.PNG", picture(1)), ("a.b/1.png", picture(2))]
+    )
     found = read_samples(str(where), labeled=False)
     assert (found.ids, content(found)) == (("t.tar/a/1", "t.tar/a.b/1"), [picture(1), picture(2)])
 
@@ -145,9 +152,7 @@ def test_members_that_lead_out_are_left_out(tmp_path: Path, archive: Archives, p
         (tarfile.FIFOTYPE, "special file"),
     ],
 )
-def test_members_that_are_no_files_are_left_out(
-    tmp_path: Path, picture: Pictures, kind: bytes, problem: str
-) -> None:
+def test_members_that_are_no_files_are_left_out(tmp_path: Path, picture: Pictures, kind: bytes, problem: str) -> None:
     with tarfile.open(tmp_path / "t.tar", "w") as tar:
         odd = tarfile.TarInfo("1.png")
         odd.type, odd.linkname = kind, "/etc/passwd"

@@ -221,9 +221,7 @@ def test_reading_a_parquet_holds_no_image(tmp_path: Path, monkeypatch: pytest.Mo
     assert asked == [["label", "text"]] * 2
 
 
-def test_one_row_group_is_held_at_a_time(
-    tmp_path: Path, picture: Pictures, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_row_group_is_held_at_a_time(tmp_path: Path, picture: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     where = write(tmp_path / "t.parquet", {"image": [picture(number) for number in range(4)]})
     found = read_samples(where, labeled=False)
     groups: list[int] = []
