@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import struct
+import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -16,12 +18,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tutelage.cli.transfer import show_check
 from tutelage.data.inspect import inspect
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.problems import KINDS, USED, ImageError
+from tutelage.data.readers import read_samples
 from tutelage.data.samples import ImageSource, Samples, Stored
 from tutelage.data.settings import DataSettings
 from tutelage.errors import DataError
+from tutelage.pipeline import _read as read_stage
+from tutelage.recipe import make_recipe
+from tutelage.run import open_run
 
 if TYPE_CHECKING:
     from conftest import MakeImages
@@ -436,3 +443,123 @@ def test_a_copy_of_a_test_image_in_the_transfer_set_is_no_problem_but_dropped(fo
     copied("test/a/t0.png", "transfer/x.png")(folders)
     found = prepared(folders, 0)
     assert (found.dropped["transfer"], found.problems) == (1, {})
+
+
+def test_the_check_says_what_is_left_out(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+    spoiled("transfer/u0.png")(folders)
+    data = {part: str(folder) for part, folder in folders.items()}
+    recipe = make_recipe({"data": data, "student": "timm:lcnet_050", "method": "scratch"}, {})
+    show_check(recipe, as_json=False)
+    assert "problems in transfer: 1 not an image\n" in capsys.readouterr().err
+    show_check(recipe, as_json=True)
+    found = json.loads(capsys.readouterr().out)["problems"]
+    assert found["transfer"]["counts"] == {"not an image": 1}
+    assert found["transfer"]["examples"][0]["where"].endswith("u0.png")
+
+
+def test_the_data_stage_lists_everything(folders: Folders, tmp_path: Path) -> None:
+    spoiled("labeled/a/l0.png", *(f"transfer/u{n}.png" for n in range(15)))(folders)
+    found = prepared(folders, 0.8)
+    with open_run(tmp_path / "run") as opened:
+        stage = read_stage(found, opened)
+    listed = json.loads((stage.folder / "problems.json").read_text())
+    assert {part: len(each) for part, each in listed.items()} == {"labeled": 1, "transfer": 15}
+
+
+# What readers find, before anything is decoded.
+
+Lay = Callable[[Path], str]
+
+
+def folder_with(name: str, make: Make) -> Lay:
+    """A class folder with a good image, and one thing more."""
+
+    def lay(folder: Path) -> str:
+        (folder / "set" / "a").mkdir(parents=True)
+        (folder / "set" / "a" / "good.png").write_bytes(encoded())
+        made = make(folder)
+        assert isinstance(made, Path)
+        made.rename(folder / "set" / "a" / name)
+        return str(folder / "set")
+
+    return lay
+
+
+def table(*lines: str, name: str = "set.csv") -> Lay:
+    def lay(folder: Path) -> str:
+        for image in ("a.png", "b.png"):
+            (folder / image).write_bytes(encoded())
+        (folder / name).write_text("\n".join(lines) + "\n")
+        return str(folder / name)
+
+    return lay
+
+
+def published(*lines: str) -> Lay:
+    def lay(folder: Path) -> str:
+        (folder / "root" / "a").mkdir(parents=True)
+        for image in ("1.png", "2.png"):
+            (folder / "root" / "a" / image).write_bytes(encoded())
+        (folder / "split.txt").write_text("\n".join(lines) + "\n")
+        return f"list:{folder / 'split.txt'}@{folder / 'root'}"
+
+    return lay
+
+
+def archive(*members: tuple[str, bytes | tarfile.TarInfo], keep: float = 1.0) -> Lay:
+    def lay(folder: Path) -> str:
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w") as tar:
+            for name, content in (("good.png", encoded()), ("good.cls", b"0"), *members):
+                member = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+                member.name = name
+                if isinstance(content, bytes):
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+                else:
+                    tar.addfile(member)
+        data = whole.getvalue()
+        (folder / "set.tar").write_bytes(data[: int(len(data) * keep)])
+        return str(folder / "set.tar")
+
+    return lay
+
+
+def special(kind: bytes, to: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo("x")
+    member.type, member.linkname = kind, to
+    return member
+
+
+READ: dict[str, tuple[Lay, dict[str, int]]] = {
+    "folder: link to nowhere": (folder_with("x.png", link("nowhere.png")), {"link": 1}),
+    "folder: link to itself": (folder_with("x.png", link("x.png")), {"link": 1}),
+    "folder: pipe": (folder_with("x.png", pipe), {"special file": 1}),
+    "folder: name that is no text": (folder_with("caf\udce9.png", file("b.png", encoded())), {}),
+    "folder: hidden file": (folder_with(".x.png", file("b.png", b"broken")), {}),
+    "table: an image listed twice": (table("image,label", "a.png,x", "b.png,y", "a.png,x"), {"duplicate id": 1}),
+    "table: no label": (table("image,label", "a.png,x", "b.png,"), {"no label": 1}),
+    "table: no image": (table("image,label", "a.png,x", ",y", "b.png,y"), {"no image": 1}),
+    "table: image that is not there": (table("image,label", "a.png,x", "gone.png,y"), {"vanished": 1}),
+    "table: labels that look like numbers": (table("image,label", "a.png,1", "b.png,02"), {}),
+    "list: path that leads out": (published("1.png,a", "../../2.png,a"), {"unsafe path": 1}),
+    "list: image that is not there": (published("1.png,a", "9.png,a"), {"vanished": 1}),
+    "tar: name that leads out": (archive(("../x.png", encoded()), ("../x.cls", b"1")), {"unsafe path": 2}),
+    "tar: absolute name": (archive(("/x.png", encoded())), {"unsafe path": 1}),
+    "tar: symbolic link": (archive(("x.png", special(tarfile.SYMTYPE, "/etc/passwd"))), {"link": 1}),
+    "tar: hard link": (archive(("x.png", special(tarfile.LNKTYPE, "good.png"))), {"link": 1}),
+    "tar: pipe": (archive(("x.png", special(tarfile.FIFOTYPE))), {"special file": 1}),
+    "tar: label without image": (archive(("x.cls", b"1")), {"no image": 1}),
+    "tar: image without label": (archive(("x.png", encoded())), {"no label": 1}),
+    "tar: cut short": (archive(("x.png", encoded()), keep=0.7), {"truncated": 1, "no label": 1}),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_readers_leave_out_is_listed(tmp_path: Path, name: str) -> None:
+    lay, expected = READ[name]
+    folder = tmp_path / "here"
+    folder.mkdir()
+    found = read_samples(lay(folder), labeled=True)
+    assert Counter(problem.kind for problem in found.problems) == expected
+    assert inspect(found)[1] == ()

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Folders = dict[str, Path]
 
 
+@pytest.fixture(autouse=True)
+def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def folders(tmp_path: Path, make_images: MakeImages) -> Folders:
     """Three classes of four labeled images, three test, three validation and five transfer images."""
