@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
+from PIL import Image
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +28,51 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
     return report
+
+
+CLASSES = ("red", 'green, or "so"', "blue")
+
+
+def write_model(path: Path, *, classes: object = CLASSES, **changes: str) -> Path:
+    """Write a model that needs no training: each class's logit is the mean of its channel, times 8."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Mul", ["means", "scale"], [changes.get("output", "logits")]),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("scale", TensorProto.FLOAT, [], [8 / 255]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])
+    logits = helper.make_tensor_value_info(changes.get("output", "logits"), TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph(nodes, "means", [images], [logits], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    texts = {"classes": json.dumps(classes), "preprocess": '{"size": 32}', "provenance": '{"student": "means"}'}
+    texts |= {key: value for key, value in changes.items() if key != "output"}
+    helper.set_model_props(model, {key: value for key, value in texts.items() if value})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def paint(path: Path, color: tuple[int, ...], size: tuple[int, int] = (8, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, len(color)), color, np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Path]:
+    return write_model
+
+
+@pytest.fixture
+def painted() -> Callable[..., Path]:
+    return paint
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run folder as far as prediction looks into it."""
+    return write_model(tmp_path / "run" / "model" / "model.onnx").parents[1]

@@ -30,6 +30,7 @@ def evaluate(
     from tutelage.cli.rows import printable
     from tutelage.data.readers import read_samples
     from tutelage.evaluation.classifier import evaluate_classifier
+    from tutelage.report.numbers import plural
     from tutelage.runtime import Classifier
 
     classifier = Classifier(model, int8=int8, threads=threads)
@@ -45,7 +46,8 @@ def evaluate(
     else:
         Console(highlight=False).print(show(found))
     for name, count in found["unknown_classes"].items():
-        typer.echo(f"left out: {count} images of {printable(name)!r}, which the model does not know", err=True)
+        images = plural(count, "image")
+        typer.echo(f"left out: {images} of {printable(name)!r}, which the model does not know", err=True)
     for failure in found["failed"]:
         typer.echo(f"left out: {printable(failure['error'])}", err=True)
     if found["failed"]:
