@@ -41,8 +41,8 @@ def test_onnx_alone_is_one_row(finished: Callable[..., Finished]) -> None:
 
 def test_a_form_says_how_it_was_checked(finished: Callable[..., Finished]) -> None:
     onnx, int8 = forms(with_int8(finished()))
-    assert onnx["check"] == "outputs within 3e-06 of the largest"
-    assert int8["check"] == "same answer on 97.0% of 256 images"
+    assert onnx["check"] == "the trained model's outputs, within 3e-06 of the largest"
+    assert int8["check"] == "the float file's answer on 97.0% of 256 unlabeled images"
 
 
 def test_a_form_that_was_not_kept_says_why(finished: Callable[..., Finished]) -> None:

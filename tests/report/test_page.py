@@ -205,6 +205,12 @@ def test_costs_add_up(page: Callable[..., str], make_run: Callable[..., Path]) -
     assert total[:4] == f"{int(seconds // 60)} min {round(seconds % 60)} s".split()
 
 
+def test_no_stage_of_the_run_is_called_a_baseline(page: Callable[..., str]) -> None:
+    costs = words(page(method="scratch", baselines=(), extras=["photo.jpg"])).split("What each stage cost")[1]
+    assert "Time one image 9.0 s" in costs
+    assert "Baseline" not in costs
+
+
 def test_every_phase_has_its_curve(page: Callable[..., str]) -> None:
     assert page(test=False).count("<svg") == 4
 

@@ -8,10 +8,10 @@ from typing import Any
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, milliseconds, percent, plural, size, times, whole
 
-FORMS = {"onnx": "ONNX", "torch": "PyTorch", "int8": "ONNX, INT8"}
+FORMS = {"onnx": "ONNX", "torch": "torch.export", "int8": "ONNX, INT8"}
 """How exported forms are called; others go by their own names."""
 
-MODELS = {"student": "Student", "int8": "Student, INT8", "teacher": "Teacher"}
+MODELS = {"student": "Student", "student int8": "Student, INT8", "teacher": "Teacher"}
 """How timed models are called, in the order of the table; others go by their own names, after these."""
 
 
@@ -46,7 +46,7 @@ def sentences(run: Finished) -> list[str]:
             found.append(f"INT8 {effect} {100 * abs(loss):.1f} points of accuracy on the test images.")
     int8 = run.stages.get("export", {}).get("results", {}).get("int8")
     if int8 and not int8.get("kept", True):
-        why = int8.get("why") or f"it agrees with the trained model on {percent(int8.get('agreement'))} of the images"
+        why = int8.get("why") or f"it agrees with the float file on {percent(int8.get('agreement'))} of the images"
         found.append(f"The INT8 form was not kept: {str(why).rstrip('.')}.")
     return found
 
@@ -103,11 +103,11 @@ def _time(row: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _check(form: Mapping[str, Any]) -> str:
-    """Return how far a form's answers are from the trained model's."""
+    """Return how far a form's answers are from those of what it was made from."""
     if form.get("agreement") is not None:
-        images = f" of {plural(form['images'], 'image')}" if form.get("images") else ""
-        return f"same answer on {percent(form['agreement'])}{images}"
+        images = f" of {plural(form['images'], 'unlabeled image')}" if form.get("images") else ""
+        return f"the float file's answer on {percent(form['agreement'])}{images}"
     parity = form.get("parity")
     if parity is None:
         return MISSING
-    return f"outputs within {parity:.0e} of the largest" if parity else "the same outputs"
+    return f"the trained model's outputs, within {parity:.0e} of the largest"

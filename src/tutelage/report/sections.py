@@ -203,9 +203,11 @@ def _title(stage: str) -> str:
         "finetune": "Finetune the student",
         "evaluate": "Evaluate",
         "export": "Export",
+        "exported": "Evaluate what was exported",
+        "latency": "Time one image",
     }
-    if stage in words:
-        return words[stage]
+    if stage in words or "-" not in stage:
+        return words.get(stage, stage.capitalize())
     baseline, _, rest = stage.rpartition("-")
     return f"Baseline {baseline}: {words.get(rest, rest).lower()}"
 
