@@ -11,9 +11,12 @@ from typing import Any
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
 from tutelage.data.splits import folds, share_of
+from tutelage.evaluation.exported import evaluate_exported
 from tutelage.evaluation.results import Result, collect
 from tutelage.evaluation.stage import evaluate
 from tutelage.export.card import model_card
+from tutelage.export.description import describe
+from tutelage.export.latency import latency
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
 from tutelage.models.saved import read_description
@@ -52,8 +55,11 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
             result = _stages(resolved, baselines, data, opened, here, shown)
             if here.first:
                 write_json(folder / "results.json", result.data)
-                description = read_description(folder / "model")
-                write_whole(folder / "model" / "MODEL_CARD.md", model_card({**description, **result.data}))
+                known = read_description(folder / "model")
+                description = describe(known, result.data, recipe=resolved, data=data)
+                write_json(folder / "model" / "model.json", description)
+                card = model_card({**description, **result.data, "recipe": resolved.to_yaml()})
+                write_whole(folder / "model" / "MODEL_CARD.md", card)
                 write_page(folder)
             here.barrier()
     return result
@@ -122,8 +128,12 @@ def _stages(
     exported = export(job, stages, provenance(recipe, data))
     compared = {name: _compare(job, name, other, data) for name, other in baselines.items()}
     found = collect(job, data, stages, evaluated, compared)
-    folders = {stage.name: stage.folder.name for stage in opened.stages}
-    found |= {"export": dict(exported.results), "folders": folders}
+    found |= {
+        "export": dict(exported.results),
+        "exported": evaluate_exported(job, exported, data.test),
+        "latency": latency(job, stages, exported),
+    }
+    found["folders"] = {stage.name: stage.folder.name for stage in opened.stages}
     return Result(opened.folder, found, tuple(opened.stages))
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tutelage.data.settings import DataSettings
 from tutelage.errors import RecipeError, UnknownNameError
+from tutelage.export import EXPORTERS, ExportSettings
 from tutelage.methods import METHODS
 from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
@@ -40,6 +41,7 @@ class Recipe(Settings):
         adapt: How the teacher is adapted.
         distill: How the student learns from the teacher.
         finetune: How the student learns from the labels.
+        export: Which files the run leaves.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
@@ -56,6 +58,7 @@ class Recipe(Settings):
     adapt: AdaptSettings = AdaptSettings()
     distill: DistillSettings = DistillSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    export: ExportSettings = ExportSettings()
     device: str = "auto"
 
     def resolved(self, *, short_side: int, labels: int, transfer: int) -> Recipe:
@@ -137,6 +140,9 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
             raise UnknownNameError("method", name, METHODS)
         if METHODS[name].needs_teacher and recipe.teacher is None:
             raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
+    for name in recipe.export.forms:
+        if name not in EXPORTERS:
+            raise UnknownNameError("export form", name, EXPORTERS)
     return recipe
 
 

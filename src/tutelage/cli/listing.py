@@ -56,7 +56,7 @@ def _rows(kind: Kind) -> dict[str, str]:
     if kind is Kind.EXPORTERS:
         from tutelage.export import EXPORTERS
 
-        return {name: _first_line(exporter) for name, exporter in EXPORTERS.items()}
+        return {name: exporter.summary for name, exporter in EXPORTERS.items()}
     from tutelage.objectives import OBJECTIVES
 
     return {name: _first_line(objective) for name, objective in OBJECTIVES.items()}

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tutelage.export.card import model_card
+from tutelage.export.exporter import Exporter, Material
 from tutelage.export.folder import load_model, save_model
 from tutelage.export.graph import Deployable
+from tutelage.export.int8 import FILE as INT8_FILE
+from tutelage.export.int8 import export_int8
 from tutelage.export.onnx import export_onnx
 from tutelage.export.parity import Parity, check_parity
 from tutelage.export.predict import LoadedModel, Prediction
+from tutelage.export.scoring import open_onnx, open_torch
+from tutelage.export.settings import ExportSettings
+from tutelage.export.torch_export import FILE as TORCH_FILE
+from tutelage.export.torch_export import export_torch
 
-EXPORTERS: dict[str, Callable[..., Path]] = {"onnx": export_onnx}
-"""Exporters by name: ``exporter(model, path, *, classes, metadata) -> path``."""
+ONNX_FILE = "model.onnx"
+
+
+def _onnx(material: Material, folder: Path) -> Path:
+    return export_onnx(material.model, folder / ONNX_FILE, classes=material.classes, metadata=material.metadata)
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "onnx": Exporter("one ONNX file with preprocessing inside; always made", ONNX_FILE, _onnx, open_onnx),
+    "torch": Exporter("one torch.export file with preprocessing inside", TORCH_FILE, export_torch, open_torch),
+    "int8": Exporter(
+        "model.onnx in whole numbers: smaller, often faster; kept where it agrees with the float file",
+        INT8_FILE,
+        export_int8,
+        open_onnx,
+        exact=False,
+    ),
+}
+"""Forms that a model can leave in, by name, in the order in which they are written."""
 
 __all__ = [
     "EXPORTERS",
     "Deployable",
+    "ExportSettings",
+    "Exporter",
     "LoadedModel",
+    "Material",
     "Parity",
     "Prediction",
     "check_parity",

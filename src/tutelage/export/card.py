@@ -34,7 +34,9 @@ def model_card(data: Mapping[str, Any]) -> str:
         data: The run's results (``task, method, start, seed, teacher, student, labels, images, metrics,
             teacher_metrics, cost``) with ``classes`` (names) and ``preprocess`` (plain data). ``teacher`` is one
             mapping, a list of them, or ``None``; teachers and student hold what is known of their origin, such as
-            ``license``. ``images`` counts those of each split. What is missing is called so.
+            ``license``. ``images`` counts those of each split. Where there are any: ``data`` (origin and images of
+            each part), ``intervals``, ``export``, ``exported``, ``latency``, ``problems`` and ``recipe`` (YAML).
+            What is missing is called so.
     """
     student = data.get("student") or {}
     classes = [str(name) for name in data.get("classes") or ()]
@@ -44,12 +46,19 @@ def model_card(data: Mapping[str, Any]) -> str:
         _class_names(classes),
         "## How it was made",
         _table(("", ""), _origin(data)),
+        "## Data",
+        _table(("part", "images", "origin"), _origins(data)),
+        *_problems(data.get("problems") or {}),
         "## What it is worth",
-        _table(("data", "images", "metric", "value"), _metrics(data)),
+        _table(("data", "images", "metric", "value", "95 % interval"), _metrics(data)),
+        "## Files",
+        _table(("form", "bytes", "check", "test accuracy"), _forms(data)),
+        *_int8(data),
+        *_latency(data.get("latency")),
         "## What it cost",
         _table(("stage", "seconds", "images", "FLOPs"), _cost(data.get("cost") or {})),
         "## Limits",
-        _limits(data),
+        "\n".join(f"- {line}" for line in limits(data)),
         "## License",
         "The weights made here are under the Apache License 2.0 (Apache-2.0). Weights that they started from, and "
         "the teacher that they learned from, have licenses of their own (above, where known), whose terms may apply "
@@ -62,6 +71,7 @@ def model_card(data: Mapping[str, Any]) -> str:
         f"```python\n{ONNX_SCRIPT}```",
         "With Tutelage, from the run's folder:",
         '```python\nimport tutelage\n\nprint(tutelage.load_model("model").predict("image.jpg"))\n```',
+        *_recipe(data.get("recipe")),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,15 +102,94 @@ def _model(entry: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _metrics(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    counts = data.get("images") or {}
-    groups = [(split, counts.get(split), metrics) for split, metrics in (data.get("metrics") or {}).items()]
-    for mode, metrics in (data.get("teacher_metrics") or {}).items():
-        groups.append((f"test, by the teacher ({mode})", counts.get("test"), metrics))
+def _origins(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
-        (_text(group), _number(count), _text(name), _text(value))
-        for group, count, metrics in groups
+        (_text(part), _number(found.get("images")), _text(found.get("origin")))
+        for part, found in (data.get("data") or {}).items()
+    ]
+
+
+def _problems(problems: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (_text(part), _text(kind), _number(count))
+        for part, found in problems.items()
+        for kind, count in (found.get("counts") or {}).items()
+    ]
+    return ["What was left out or set right:", _table(("part", "problem", "count"), rows)] if rows else []
+
+
+def _metrics(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    counts, intervals = data.get("images") or {}, data.get("intervals") or {}
+    groups = [
+        (split, counts.get(split), metrics, intervals.get("student") if split == "test" else None)
+        for split, metrics in (data.get("metrics") or {}).items()
+    ]
+    for mode, metrics in (data.get("teacher_metrics") or {}).items():
+        groups.append((f"test, by the teacher ({mode})", counts.get("test"), metrics, intervals.get(mode)))
+    return [
+        (_text(group), _number(count), _text(name), _text(value), _interval((known or {}).get(name)))
+        for group, count, metrics, known in groups
         for name, value in (metrics or {}).items()
+    ]
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
+
+
+def _forms(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    tested = data.get("exported") or {}
+    rows: list[tuple[str, ...]] = []
+    for name, found in (data.get("export") or {}).items():
+        if found.get("kept") is False:
+            check = f"**not kept**: {_text(found.get('why'))}"
+        elif "agreement" in found:
+            check = f"passed: the float file's class on {found['agreement']:.1%} of {_number(found['images'])} images"
+        elif "parity" in found:
+            check = f"the trained model's logits to {found['parity']:.1e} of the largest"
+        else:
+            check = "made from a form above"
+        accuracy = (tested.get(name) or {}).get("accuracy")
+        rows.append((_text(name), _number(found.get("bytes")), check, "" if accuracy is None else _text(accuracy)))
+    return rows
+
+
+def _int8(data: Mapping[str, Any]) -> list[str]:
+    loss = (data.get("exported") or {}).get("int8_loss")
+    if loss is None:
+        return []
+    images = _number(data["exported"].get("images"))
+    return [f"On {images} test images INT8 {'loses' if loss >= 0 else 'gains'} {abs(loss):.2%} of accuracy."]
+
+
+def _latency(timed: Mapping[str, Any] | None) -> list[str]:
+    if not timed or not timed.get("rows"):
+        return []
+    height, width = timed["image"]
+    rows = [
+        (
+            *(_text(row[key]) for key in ("model", "runtime", "threads")),
+            *(f"{row[key]:.3g}" for key in ("p50_ms", "p95_ms")),
+            *(_number(row[key]) for key in ("runs", "bytes")),
+        )
+        for row in timed["rows"]
+    ]
+    return [
+        "## How fast it is",
+        f"One image of {height} by {width} pixels at a time, preprocessing included, on {_text(timed['machine'])}:",
+        _table(("model", "runtime", "threads", "median ms", "95 % below, ms", "runs", "bytes"), rows),
+    ]
+
+
+def _recipe(recipe: str | None) -> list[str]:
+    """Return the recipe in a fence that no line of it can close."""
+    if not recipe:
+        return []
+    longest = max((len(run) for run in re.findall(r"`+", recipe)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [
+        "## Recipe",
+        f"The same run again: `tutelage transfer recipe.yaml`.\n\n{fence}yaml\n{recipe.rstrip()}\n{fence}",
     ]
 
 
@@ -111,7 +200,8 @@ def _cost(cost: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _limits(data: Mapping[str, Any]) -> str:
+def limits(data: Mapping[str, Any]) -> list[str]:
+    """Return what the numbers of a run do not say, one sentence or two a line."""
     tested = (data.get("images") or {}).get("test")
     lines = [
         f"It was evaluated on {_number(tested)} test images."
@@ -128,7 +218,7 @@ def _limits(data: Mapping[str, Any]) -> str:
             "Its held-out (val) numbers are optimistic where no validation data were given: those labels taught its "
             "teacher. They ranked settings; judge it by the test numbers."
         )
-    return "\n".join(f"- {line}" for line in lines)
+    return lines
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

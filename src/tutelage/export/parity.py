@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 
 from tutelage.errors import ExportError
 from tutelage.export.graph import Deployable, inference_copy
+from tutelage.export.scoring import Score, open_onnx
 from tutelage.models.model import Model
 
 
@@ -35,30 +36,36 @@ class Parity:
 
 
 def check_parity(
-    model: Model, onnx_path: Path, images: Sequence[npt.NDArray[np.uint8]], *, tolerance: float = 1e-3
+    model: Model,
+    path: Path,
+    images: Sequence[npt.NDArray[np.uint8]],
+    *,
+    tolerance: float = 1e-3,
+    opener: Callable[[Path], Score] = open_onnx,
 ) -> Parity:
-    """Compare an ONNX file with the trained model, not reparameterized, on ``images``.
+    """Compare an exported file with the trained model, not reparameterized, on ``images``.
 
     Images of one size go through the file together, and through the model one by one, so that a batch in which
     images influence each other shows as well.
 
     Args:
         model: The trained model; its state is left as it is.
-        onnx_path: The exported file.
+        path: The exported file.
         images: Pixels, each uint8 [H, W, 3]; sizes may differ.
         tolerance: Largest difference to accept, relative to the largest logit. Rounding alone gives about 1e-5.
+        opener: Opens a file of its form.
 
     Raises:
         ExportError: The file cannot be run, or does not agree.
     """
     if not images:
-        raise ExportError(f"{onnx_path}: no images to compare on; give at least one")
+        raise ExportError(f"{path}: no images to compare on; give at least one")
     deployable = Deployable(inference_copy(model))
     with torch.no_grad():
         expected = np.concatenate([deployable(torch.from_numpy(image.copy())[None]).numpy() for image in images])
-    actual = _run(onnx_path, images)
+    actual = _run(path, images, opener)
     if actual.shape != expected.shape:
-        raise ExportError(f"{onnx_path}: gives logits {actual.shape}, the model {expected.shape}; export it again")
+        raise ExportError(f"{path}: gives logits {actual.shape}, the model {expected.shape}; export it again")
     difference = float(np.abs(actual - expected).max())
     scale = float(np.abs(expected).max())
     parity = Parity(
@@ -73,26 +80,25 @@ def check_parity(
     # tolerance only ties can fall to another class.
     if not parity.relative <= tolerance:
         raise ExportError(
-            f"{onnx_path}: does not agree with the trained model on {parity.images} images: logits differ by up to "
+            f"{path}: does not agree with the trained model on {parity.images} images: logits differ by up to "
             f"{difference:.3g} ({parity.relative:.2%} of the largest, {tolerance:.2%} allowed), and "
             f"{parity.agreement:.1%} have the same top-1 class; do not use the file, export it again"
         )
     return parity
 
 
-def _run(path: Path, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    import onnxruntime
-
+def _run(
+    path: Path, images: Sequence[npt.NDArray[np.uint8]], opener: Callable[[Path], Score]
+) -> npt.NDArray[np.float32]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
         groups.setdefault(image.shape, []).append(row)
     logits: dict[int, npt.NDArray[np.float32]] = {}
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        score = opener(path)
         for rows in groups.values():
-            (batch,) = session.run(["logits"], {"images": np.stack([images[row] for row in rows])})
-            logits.update(zip(rows, batch, strict=True))
-    # ONNX Runtime's errors share no root but Exception.
+            logits.update(zip(rows, score(np.stack([images[row] for row in rows])), strict=True))
+    # The errors of ONNX Runtime and of torch.export share no root but Exception.
     except Exception as error:
         raise ExportError(f"{path}: cannot be run ({str(error).splitlines()[0]}); export it again") from error
     return np.stack([logits[row] for row in range(len(images))])

@@ -4,38 +4,82 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tutelage.data.images import decode
-from tutelage.export import EXPORTERS, check_parity, save_model
+from tutelage.data.samples import ImageSource
+from tutelage.errors import ExportError
+from tutelage.export import EXPORTERS, Exporter, Material, check_parity, save_model
+from tutelage.export.int8 import compare, readable
+from tutelage.export.scoring import Pixels, open_onnx
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights
 from tutelage.run import Stage
 
 PARITY_IMAGES = 32
-"""Real images that the exported model is compared with the trained one on."""
+"""Real images that an exact form is compared with the trained model on."""
+
+CALIBRATION_IMAGES = 256
+"""Most transfer images that INT8 is calibrated with."""
+
+GATE_IMAGES = 512
+"""Most transfer images, others than those, that INT8 is judged on."""
 
 
 def export(job: Job, stages: Mapping[str, Stage], provenance: Mapping[str, Any]) -> Stage:
-    """Write ``model/``: weights, ``model.json`` and every exported form, each checked against the trained model.
+    """Write ``model/``: weights, ``model.json`` and every form asked for, each checked.
+
+    Results hold, by form, ``bytes`` and what the check found: ``parity`` with the trained model, or ``agreement``
+    with the float file and whether the form was ``kept``.
 
     Raises:
-        ExportError: An exported form does not agree with the trained model.
+        ExportError: An exact form cannot be made, or does not agree with the trained model.
     """
     folder = job.run.folder / "model"
     made_by = list(stages.values())[-1]
-    outputs = [folder / "model.onnx", folder / "model.safetensors", folder / "model.json"]
-    work = functools.partial(_work, job, made_by, folder, provenance)
-    return job.stage("export", stages.values(), {"forms": list(EXPORTERS)}, work, outputs=outputs)
+    settings = job.recipe.export
+    forms = [name for name in EXPORTERS if name == "onnx" or name in settings.forms]
+    inputs: dict[str, Any] = {"forms": forms}
+    if not all(EXPORTERS[name].exact for name in forms):
+        inputs["int8_drop"] = settings.int8_drop
+
+    def outputs(results: Mapping[str, Any]) -> list[Path]:
+        kept = [EXPORTERS[name].file for name, found in results.items() if found.get("kept", True)]
+        return [folder / name for name in ("model.safetensors", "model.json", *kept)]
+
+    work = functools.partial(_work, job, made_by, folder, provenance, forms)
+    return job.stage("export", stages.values(), inputs, work, outputs=outputs)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Transfer images by what they are for; no image is both calibrated with and judged on."""
+
+    parity: Sequence[Pixels]
+    calibration: Sequence[ImageSource]
+    gate: Sequence[ImageSource]
+
+
+def _pictures(job: Job) -> _Pictures:
+    images = job.transfer.images
+    assert images is not None
+    spread = np.linspace(0, len(images) - 1, min(PARITY_IMAGES, len(images))).astype(int)
+    mixed = np.random.default_rng(job.recipe.seed).permutation(len(images))
+    fitted = min(CALIBRATION_IMAGES, len(images) // 2)
+    return _Pictures(
+        list(readable([images[row] for row in spread])),
+        [images[row] for row in mixed[:fitted]],
+        [images[row] for row in mixed[fitted : fitted + GATE_IMAGES]],
+    )
 
 
 def _work(
-    job: Job, made_by: Stage, folder: Path, provenance: Mapping[str, Any], _: Path
+    job: Job, made_by: Stage, folder: Path, provenance: Mapping[str, Any], forms: Sequence[str], _: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     cost = Cost()
     results: dict[str, Any] = {}
@@ -45,17 +89,56 @@ def _work(
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
         student.cpu().eval()
-        rows = np.linspace(0, len(job.transfer) - 1, min(PARITY_IMAGES, len(job.transfer))).astype(int)
-        assert job.transfer.images is not None
-        pictures = [decode(job.transfer.images[row]).permute(1, 2, 0).numpy() for row in rows]
+        pictures = _pictures(job)
+        # What an earlier export left beside these would be another model's.
+        for name in (*(exporter.file for exporter in EXPORTERS.values()), "latency.json"):
+            (folder / name).unlink(missing_ok=True)
         save_model(folder, student, classes=job.labeled.classes, task=job.task.name, provenance=provenance)
-        for name, exporter in EXPORTERS.items():
-            path = exporter(
-                student,
-                folder / f"model.{name}",
-                classes=job.labeled.classes,
-                metadata={"provenance": json.dumps(provenance)},
-            )
-            parity = check_parity(student, path, pictures)
-            results[name] = {"bytes": path.stat().st_size, "parity": parity.relative}
+        metadata = {"provenance": json.dumps(provenance)}
+        material = Material(student, job.labeled.classes, metadata, pictures.calibration)
+        for name in forms:
+            exporter = EXPORTERS[name]
+            if exporter.exact:
+                results[name] = _exact(exporter, material, folder, pictures.parity)
+            else:
+                results[name] = _gated(exporter, material, folder, pictures.gate, job.recipe.export.int8_drop)
+                if not results[name]["kept"]:
+                    job.progress.say(f"{exporter.file} is not kept: {results[name]['why']}")
     return results, cost.as_dict()
+
+
+def _exact(exporter: Exporter, material: Material, folder: Path, pictures: Sequence[Pixels]) -> dict[str, Any]:
+    path = exporter.write(material, folder)
+    found: dict[str, Any] = {"bytes": path.stat().st_size}
+    if exporter.open is not None:
+        found["parity"] = check_parity(material.model, path, pictures, opener=exporter.open).relative
+    return found
+
+
+def _gated(
+    exporter: Exporter, material: Material, folder: Path, images: Sequence[ImageSource], drop: float
+) -> dict[str, Any]:
+    """Write a form that may fall short, and remove it where it does; the run goes on without it."""
+    path = folder / exporter.file
+    found: dict[str, Any] = {"kept": False, "tolerance": drop}
+    try:
+        exporter.write(material, folder)
+        assert exporter.open is not None
+        judged = compare(open_onnx(folder / EXPORTERS["onnx"].file), exporter.open(path), images)
+    except ExportError as error:
+        path.unlink(missing_ok=True)
+        return {**found, "why": str(error)}
+    found |= {
+        "bytes": path.stat().st_size,
+        "agreement": judged.agreement,
+        "probability": judged.probability,
+        "images": judged.images,
+    }
+    if judged.agreement >= 1 - drop:
+        return {**found, "kept": True}
+    path.unlink()
+    why = (
+        f"it names the float file's class on {judged.agreement:.1%} of {judged.images} transfer images, and "
+        f"{1 - drop:.1%} are asked for (export.int8_drop)"
+    )
+    return {**found, "why": why}

@@ -1,0 +1,174 @@
+"""INT8: the ONNX file with whole-number weights and activations, and the gate that it must pass."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.data.pixels import decode_pixels
+from tutelage.data.samples import ImageSource
+from tutelage.errors import DataError, ExportError
+from tutelage.export.exporter import Material
+from tutelage.export.scoring import Logits, Pixels, Score
+from tutelage.run import write_whole
+
+FILE = "model.int8.onnx"
+
+QUANTIZED = ("Conv", "MatMul", "Gemm")
+"""Where nearly all time goes. All else stays in float, the preprocessing in front of the model as well."""
+
+
+def export_int8(material: Material, folder: Path) -> Path:
+    """Write ``model.int8.onnx`` from ``model.onnx``: static, weights by channel, activations calibrated.
+
+    Images go through the float graph one by one, and only the range of each activation is kept, so that memory
+    does not grow with them. Metadata are those of ``model.onnx``, and ``precision``.
+
+    Raises:
+        ExportError: There are no images to calibrate with, or ONNX Runtime cannot quantize the graph.
+        RunError: The file cannot be written.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    source, path = folder / "model.onnx", folder / FILE
+    if not material.calibration:
+        raise ExportError(f"{source.name}: no images to calibrate INT8 with; leave int8 out of export.forms")
+    try:
+        graph = onnx.load(source)
+        texts = {prop.key: prop.value for prop in graph.metadata_props}
+        with tempfile.TemporaryDirectory(prefix="tutelage-int8-") as scratch:
+            quantized = Path(scratch) / FILE
+            quantize_static(
+                _prepared(graph),
+                quantized,
+                _reader(material.calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED),
+                nodes_to_exclude=_ends(graph),
+                per_channel=True,
+                # Seven bits of eight: else sums overflow on processors that add products in 16 bits.
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                # Products of two activations, as in attention, lose much and win little.
+                extra_options={"MatMulConstBOnly": True},
+            )
+            made = onnx.load(quantized)
+        made.producer_name = "tutelage"
+        onnx.helper.set_model_props(made, {**texts, "precision": "int8"})
+        onnx.checker.check_model(made)
+    except DataError:
+        raise
+    # The errors of ONNX Runtime and its tools share no root but Exception.
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0][:300]
+        raise ExportError(f"{source.name}: cannot be quantized ({first}); leave int8 out of export.forms") from error
+    write_whole(path, made.SerializeToString())
+    return path
+
+
+def readable(images: Sequence[ImageSource]) -> Iterator[Pixels]:
+    """Yield the images that can be decoded, each uint8 [H, W, 3], one at a time."""
+    for image in images:
+        try:
+            yield np.ascontiguousarray(decode_pixels(image))
+        except DataError:
+            continue
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a file says what the float file says.
+
+    Attributes:
+        images: Number of images compared.
+        agreement: Share of images with the same top-1 class.
+        probability: Mean absolute difference of a class's probability.
+    """
+
+    images: int
+    agreement: float
+    probability: float
+
+
+def compare(exact: Score, other: Score, images: Sequence[ImageSource]) -> Agreement:
+    """Compare two files on images that neither was fitted to, one at a time.
+
+    Raises:
+        ExportError: No image can be decoded.
+    """
+    same: list[bool] = []
+    apart: list[float] = []
+    for pixels in readable(images):
+        one, two = (_finite(score(pixels[None])) for score in (exact, other))
+        same.append(two is not None and one is not None and bool(one.argmax() == two.argmax()))
+        apart.append(1.0 if one is None or two is None else float((one.softmax(1) - two.softmax(1)).abs().mean()))
+    if not same:
+        raise ExportError("no transfer images are left to check INT8 on; give more than one, or leave int8 out")
+    return Agreement(len(same), float(np.mean(same)), float(np.mean(apart)))
+
+
+def _finite(logits: Logits) -> Tensor | None:
+    found = torch.from_numpy(logits).double()
+    return found if found.isfinite().all() else None
+
+
+def _reader(images: Sequence[ImageSource]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.pixels = readable(images)
+
+        def get_next(self) -> dict[str, Pixels] | None:
+            pixels = next(self.pixels, None)
+            return None if pixels is None else {"images": pixels[None]}
+
+    return Reader()
+
+
+def _ends(graph: Any) -> list[str]:
+    """Return the nodes that lose most and weigh least: the first convolution, and what gives the logits."""
+    first = next((node.name for node in graph.graph.node if node.op_type == "Conv"), None)
+    last = next((node.name for node in graph.graph.node if "logits" in node.output), None)
+    return [name for name in (first, last) if name]
+
+
+def _prepared(graph: Any) -> Any:
+    """Return the float graph as quantization wants it: shapes inferred, and the resize told all four sizes.
+
+    Told only height and width, ONNX Runtime fails: around whole-number convolutions it turns images to channels
+    last, moves that turn past the resize, and expects four sizes to turn as well.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    (row, resize) = next((row, node) for row, node in enumerate(graph.graph.node) if node.op_type == "Resize")
+    three = helper.make_tensor("prepare.three", TensorProto.INT64, [1], [3])
+    graph.graph.initializer.append(three)
+    batch = helper.make_node("Shape", [resize.input[0]], ["prepare.batch"], name="node.prepare.batch", start=0, end=1)
+    sizes = helper.make_node(
+        "Concat", [batch.output[0], three.name, resize.input[3]], ["prepare.sizes"], name="node.prepare.sizes", axis=0
+    )
+    resize.input[3] = sizes.output[0]
+    (axes,) = [attribute for attribute in resize.attribute if attribute.name == "axes"]
+    resize.attribute.remove(axes)
+    for node in (sizes, batch):
+        graph.graph.node.insert(row, node)
+    # The merged graph may import one set of operators twice, which quantization takes for none.
+    domains = {opset.domain: opset.version for opset in graph.opset_import}
+    del graph.opset_import[:]
+    graph.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in domains.items())
+    inferred = onnx.shape_inference.infer_shapes(graph)
+    # Else it logs that this should be done first.
+    helper.set_model_props(inferred, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    return inferred

@@ -1,0 +1,189 @@
+"""How fast the files are on this machine: student, INT8 student and teacher side by side."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tutelage.data.pixels import image_size
+from tutelage.errors import DataError, ExportError
+from tutelage.export import EXPORTERS
+from tutelage.export.graph import Deployable, inference_copy
+from tutelage.export.onnx import export_onnx
+from tutelage.export.scoring import Logits, Pixels, Score, open_onnx
+from tutelage.ledger import Cost, measured
+from tutelage.methods.job import Job
+from tutelage.models.model import Model
+from tutelage.models.weights import load_weights
+from tutelage.run import Stage, write_json
+
+ROUNDS = 10
+"""How often each contender has its turn; whatever else the machine does meanwhile then slows all of them alike."""
+
+TURN = 5
+"""Timed runs of a turn, after one that wakes the threads and is not timed."""
+
+MEASURED = 200
+"""Transfer images whose size is looked at."""
+
+
+@dataclass
+class Contender:
+    """What is timed: a model in a runtime with a number of threads.
+
+    Attributes:
+        model: ``student``, ``student int8`` or ``teacher``.
+        runtime: What runs it.
+        threads: How many threads compute.
+        score: From pixels to logits.
+        bytes: Size of the file, or of the weights where there is none.
+        seconds: Of each timed run.
+    """
+
+    model: str
+    runtime: str
+    threads: int
+    score: Score
+    bytes: int
+    seconds: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """Return plain data for results."""
+        p50, p95 = (float(value) * 1e3 for value in np.percentile(self.seconds, [50, 95]))
+        return {
+            "model": self.model,
+            "runtime": self.runtime,
+            "threads": self.threads,
+            "p50_ms": p50,
+            "p95_ms": p95,
+            "runs": len(self.seconds),
+            "bytes": self.bytes,
+        }
+
+
+def latency(job: Job, stages: Mapping[str, Stage], exported: Stage) -> dict[str, Any] | None:
+    """Time one image, preprocessing included, where the recipe asks for it; also leaves ``model/latency.json``.
+
+    Returns:
+        ``rows`` (one a model and number of threads), ``image`` [H, W] and ``machine``; or ``None``.
+    """
+    if not job.recipe.export.latency:
+        return None
+    path = job.run.folder / "model" / "latency.json"
+    work = functools.partial(_work, job, stages, exported, path)
+    return dict(job.stage("latency", [exported, *stages.values()], {}, work, outputs=[path]).results)
+
+
+def race(contenders: list[Contender], images: Pixels, *, rounds: int = ROUNDS, turn: int = TURN) -> None:
+    """Time contenders in interleaved rounds, each after a run that is not timed."""
+    for _ in range(rounds):
+        for contender in contenders:
+            with _threads(contender.threads):
+                contender.score(images)
+                for _ in range(turn):
+                    start = time.perf_counter()
+                    contender.score(images)
+                    contender.seconds.append(time.perf_counter() - start)
+
+
+def machine() -> str:
+    """Return the processor's name and the number of cores that this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {cores()} cores"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _work(
+    job: Job, stages: Mapping[str, Stage], exported: Stage, path: Path, _: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    cost = Cost()
+    results: dict[str, Any] = {}
+    if not job.world.first:
+        return results, cost.as_dict()
+    with measured(cost, job.world.device):
+        height, width = _median_size(job)
+        counts = sorted({1, cores()})
+        contenders: list[Contender] = []
+        for name, form in (("student", "onnx"), ("student int8", "int8")):
+            if form in exported.results and exported.results[form].get("kept", True):
+                contenders += _of_file(name, path.with_name(EXPORTERS[form].file), counts)
+        if "adapt" in stages:
+            teacher = job.new_teacher()
+            load_weights(stages["adapt"].folder / f"{stages['adapt'].results['chosen']}.safetensors", teacher)
+            contenders += _of_teacher(teacher, tuple(job.labeled.classes), counts)
+        # What a picture shows does not change how long it takes.
+        pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+        race(contenders, pixels)
+        rows = [contender.row() for contender in contenders]
+        results = {"rows": rows, "image": [height, width], "machine": machine()}
+        write_json(path, results)
+    return results, cost.as_dict()
+
+
+def _of_file(model: str, path: Path, counts: list[int]) -> list[Contender]:
+    size = path.stat().st_size
+    return [Contender(model, "onnxruntime", count, open_onnx(path, count), size) for count in counts]
+
+
+def _of_teacher(teacher: Model, classes: tuple[str, ...], counts: list[int]) -> list[Contender]:
+    """Return the teacher as an ONNX file where it can be one, so that runtimes are not what is compared."""
+    with tempfile.TemporaryDirectory(prefix="tutelage-latency-") as scratch:
+        try:
+            path = export_onnx(teacher, Path(scratch) / "teacher.onnx", classes=classes, metadata={})
+            return _of_file("teacher", path, counts)
+        except ExportError:
+            deployable = Deployable(inference_copy(teacher))
+
+    @torch.no_grad()
+    def score(images: Pixels) -> Logits:
+        logits: Logits = deployable(torch.from_numpy(images)).numpy()
+        return logits
+
+    size = sum(value.nbytes for value in deployable.state_dict().values())
+    return [Contender("teacher", "torch", count, score, size) for count in counts]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads; ONNX Runtime is told when a file is opened."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _median_size(job: Job) -> tuple[int, int]:
+    images = job.transfer.images
+    assert images is not None
+    sizes = []
+    for row in np.linspace(0, len(images) - 1, min(MEASURED, len(images))).astype(int):
+        try:
+            sizes.append(image_size(images[row]))
+        except DataError:
+            continue
+    if not sizes:
+        raise DataError(f"{job.transfer.origin}: no image can be read")
+    height, width = np.median(sizes, axis=0).astype(int).tolist()
+    return height, width

@@ -1,0 +1,103 @@
+"""torch.export: one ``.pt2`` file with weights and preprocessing, for images of any size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tutelage.errors import ExportError
+from tutelage.export.exporter import Material
+from tutelage.export.graph import Deployable, inference_copy
+from tutelage.models.preprocess import preprocess_to_dict
+from tutelage.run import write_whole
+from tutelage.views.render import TIE
+
+FILE = "model.pt2"
+
+FINE = 2**40
+"""Parts of one that a crop's share is counted in: fine enough for images of a million pixels a side, and their
+product still an int64."""
+
+
+def export_torch(material: Material, folder: Path) -> Path:
+    """Write ``model.pt2``: images uint8 [B, H, W, 3] in, logits out; batch, height and width are free.
+
+    Its extra files ``classes``, ``preprocess`` (both JSON) and those of the metadata come back from
+    ``torch.export.load(path, extra_files={"classes": ""})``. Branches that only training needs are merged in a copy.
+
+    Raises:
+        ExportError: The model cannot be traced for every size.
+        ModelError: The model does not read images.
+        RunError: The file cannot be written.
+    """
+    from timm.utils.model import reparameterize_model
+
+    merged = inference_copy(material.model)
+    reparameterize_model(merged, inplace=True)
+    whole = _AnySize(Deployable(merged)).eval()
+    preprocess = whole.deployable.preprocess
+    # Of unequal sides, so that the trace cannot take one for the other.
+    example = torch.zeros(2, preprocess.size + 8, preprocess.size + 18, 3, dtype=torch.uint8)
+    free = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
+    texts = {
+        **material.metadata,
+        "classes": json.dumps(list(material.classes)),
+        "preprocess": json.dumps(preprocess_to_dict(preprocess)),
+    }
+    buffer = io.BytesIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            # Some attentions fill a cache in their first pass; a trace must not see that.
+            with torch.no_grad():
+                whole(example)
+            program = torch.export.export(
+                whole,
+                (example,),
+                dynamic_shapes=(free,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+            torch.export.save(program, buffer, extra_files=texts)
+    # What cannot be traced fails in many ways, whose errors share no root but Exception.
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0][:300]
+        raise ExportError(
+            f"{material.model.encoder.name}: torch.export cannot write it for images of any size ({first}); "
+            "leave torch out of export.forms, model.onnx does the same"
+        ) from error
+    path = folder / FILE
+    write_whole(path, buffer.getvalue())
+    return path
+
+
+class _AnySize(nn.Module):
+    """:class:`Deployable` in operations whose trace holds for every height and width."""
+
+    def __init__(self, deployable: Deployable) -> None:
+        super().__init__()
+        self.deployable = deployable
+
+    def forward(self, images: Tensor) -> Tensor:
+        preprocess = self.deployable.preprocess
+        height, width = images.shape[1], images.shape[2]
+        # Whole numbers alone: a traced floor of a float cannot be saved.
+        share, half = round(preprocess.crop * FINE), round((0.5 + TIE) * FINE)
+        side = torch.sym_max(1, (torch.sym_min(height, width) * share + half) // FINE)
+        # A lone pixel is taken twice, which resizes to the same; a length that may be one would be a case of its own.
+        steps = torch.arange(torch.sym_max(2, side), device=images.device).clamp(max=side - 1)
+        square = images.index_select(1, steps + (height - side) // 2).index_select(2, steps + (width - side) // 2)
+        views = F.interpolate(
+            square.permute(0, 3, 1, 2).float() / 255.0,
+            size=(preprocess.size, preprocess.size),
+            mode=preprocess.interpolation,
+            antialias=True,
+            align_corners=False,
+        )
+        # Bicubic overshoots; an 8-bit image could not. The rest of preprocess is to normalize: the size is right now.
+        return self.deployable.score(preprocess(views.clamp(0.0, 1.0)))
