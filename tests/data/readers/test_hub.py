@@ -184,12 +184,12 @@ def test_the_library_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="hf:.*none: no such folder"):
+    with pytest.raises(DataError, match=r"hf:.*none: no such folder"):
         check_data(f"hf:{tmp_path / 'none'}")
 
 
 def test_a_set_that_cannot_be_had_is_named() -> None:
-    with pytest.raises(DataError, match="hf:nobody/nothing: cannot be had .*check the name"):
+    with pytest.raises(DataError, match=r"hf:nobody/nothing: cannot be had .*check the name"):
         read_samples("hf:nobody/nothing", labeled=True)
 
 

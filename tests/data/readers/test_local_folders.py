@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tutelage.data.problems import KINDS
-from tutelage.data.readers import list_images, read_samples
+from tutelage.data.readers import check_data, list_images, read_samples
 from tutelage.data.samples import Samples
+from tutelage.errors import DataError, TutelageError
 
 if TYPE_CHECKING:
     from conftest import MakeImages
@@ -151,3 +152,25 @@ def test_images_beside_class_folders_are_of_no_class(folder: Path, make_images: 
 def test_listing_leaves_out_what_is_no_file(folder: Path) -> None:
     os.mkfifo(folder / "a" / "2.png")
     assert list_images(folder) == [folder / "a" / "1.png", folder / "b" / "1.png"]
+
+
+@pytest.mark.parametrize("where", ["", "  "])
+def test_an_empty_name_is_not_the_folder_one_is_in(where: str) -> None:
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        read_samples(where, labeled=False)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "x/" * 3000])
+def test_a_name_longer_than_any_file_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TutelageError, match=r"unknown folder|no such folder"):
+        check_data(f"{tmp_path}/{name}")
+
+
+def test_a_root_that_may_not_be_listed_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    for module in ("scandir", "listdir"):
+        monkeypatch.setattr(os, module, refuse)
+    with pytest.raises(DataError, match=r"data: cannot be read \(Permission denied\); check its rights"):
+        read(folder)

@@ -133,7 +133,7 @@ def test_classes_without_images_are_left_out_and_counted(tmp_path: Path, make_im
 
 def test_nothing_but_empty_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="no images found .left out: a, empty class.; expected files ending in"):
+    with pytest.raises(DataError, match=r"no images found \(left out: a, empty class\); expected files ending in"):
         read_samples(str(tmp_path), labeled=True)
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import http.server
 import importlib
 import io
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -229,3 +233,40 @@ def test_a_store_that_refuses_says_so(memory: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(type(memory), "ls", refuse)
     with pytest.raises(DataError, match=r"memory://t: cannot be read \(Access Denied\); check its rights"):
         read_samples("memory://t", labeled=False)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A web server that knows no ranges."""
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_table_on_the_web_names_images_beside_it(web: tuple[Path, str], picture: Pictures) -> None:
+    (web[0] / "1.png").write_bytes(picture(1))
+    (web[0] / "t.csv").write_text("image,label\n1.png,a\n")
+    found = read_samples(f"{web[1]}/t.csv", labeled=True)
+    assert (found.ids, content(found)) == (("1.png",), [picture(1)])
+
+
+def test_shards_on_a_web_server_without_ranges_are_read(web: tuple[Path, str], picture: Pictures) -> None:
+    (web[0] / "t.tar").write_bytes(tar({"1.png": picture(1), "2.png": picture(2)}))
+    assert content(read_samples(f"{web[1]}/t.tar", labeled=False)) == [picture(1), picture(2)]
+
+
+def test_a_folder_listed_by_a_web_server_is_read(web: tuple[Path, str], picture: Pictures) -> None:
+    for name in ("a", "b"):
+        (web[0] / name).mkdir()
+        (web[0] / name / "1.png").write_bytes(picture(1))
+    assert read_samples(web[1], labeled=True).classes == ("a", "b")

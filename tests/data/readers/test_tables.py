@@ -97,7 +97,7 @@ def test_rows_without_an_image_are_left_out(folder: Path) -> None:
 
 
 def test_a_table_without_any_label_is_no_labeled_data(folder: Path) -> None:
-    with pytest.raises(DataError, match="none of 1 samples has a label.*fill in the column label"):
+    with pytest.raises(DataError, match=r"none of 1 samples has a label.*fill in the column label"):
         read_samples(csv(folder, "image,label", "x/1.png,"), labeled=True)
 
 
@@ -293,3 +293,9 @@ def test_a_parquet_without_counts_of_nulls_is_looked_through(tmp_path: Path) -> 
 
     file = ParquetFile(find_place(str(tmp_path / "t.parquet")))
     assert file.present(0, "image.bytes") == [True, False]
+
+
+def test_a_parquet_of_repeated_paths_is_read(folder: Path) -> None:
+    paths = pa.array(["x/1.png", "3.png"]).dictionary_encode()
+    found = read_samples(write(folder / "t.parquet", {"image": paths}), labeled=False)
+    assert found.images == [folder / "x/1.png", folder / "3.png"]

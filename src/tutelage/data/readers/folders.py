@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tutelage.data.pixels import IMAGE_SUFFIXES
 from tutelage.data.problems import Problem
-from tutelage.data.readers.places import Piece, connect, is_url, reaching, walk_remote
+from tutelage.data.readers.places import Piece, connect, is_folder, is_there, is_url, reaching, walk_remote
 from tutelage.data.readers.rows import Found, Row, finish, printable
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, UnknownNameError
@@ -23,10 +23,11 @@ def check_folder(where: str, suggestions: tuple[str, ...] = ()) -> None:
         UnknownNameError: It is not there; names the close ones, and those of ``suggestions``.
     """
     folder = Path(where).expanduser()
-    if not folder.exists():
-        if not folder.parent.is_dir():
+    if not is_there(folder):
+        if not is_folder(folder.parent):
             raise DataError(f"{where}: no such folder, nor is there {folder.parent}")
-        known = [path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] != "."]
+        with reaching(where):
+            known = [path.name for path in folder.parent.iterdir() if path.name[0] != "." and is_folder(path)]
         known += suggestions if where == folder.name else ()
         raise UnknownNameError("folder", folder.name, known, f"(looked in {folder.parent.resolve()})")
     if not folder.is_dir():
@@ -44,7 +45,8 @@ def read_folder(where: str, labeled: bool) -> Samples:
     found = sorted(folder_rows(where), key=lambda each: (isinstance(each, Row), getattr(each, "id", "")))
     if not labeled:
         return finish(found, where, labeled=False)
-    classes = sorted(printable(child.name) for child in _class_folders(root))
+    with reaching(where):
+        classes = sorted(printable(child.name) for child in _class_folders(root))
     if not classes:
         raise DataError(f"{where}: has no subfolders; labeled images are expected in a folder per class")
     # Images beside the class folders belong to no class; they are the preview and the logo, not samples.
@@ -81,7 +83,7 @@ def _counts(found: Found) -> bool:
 
 
 def _class_folders(root: Path) -> list[Path]:
-    return [child for child in root.iterdir() if not child.name.startswith(".") and child.is_dir()]
+    return [child for child in root.iterdir() if not child.name.startswith(".") and is_folder(child)]
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data.problems import Problem
-from tutelage.data.readers.places import Piece, connect, is_url, reaching, remote_place
+from tutelage.data.readers.places import Piece, connect, is_folder, is_url, reaching, remote_place
 from tutelage.data.readers.rows import Found, Part, Row, class_name, finish
 from tutelage.data.samples import ImageSource, Samples, Stored
 from tutelage.errors import DataError
@@ -51,7 +51,7 @@ def check_hub(name: str) -> None:
         DataError: It is not.
     """
     _library(name)
-    if _is_path(name) and not Path(name).expanduser().is_dir():
+    if _is_path(name) and not is_folder(Path(name).expanduser()):
         raise DataError(f"hf:{name}: no such folder; a name on the hub has the form OWNER/NAME or OWNER/NAME/CONFIG")
 
 
@@ -140,7 +140,7 @@ def _loaded(name: str) -> Any:
     datasets = _library(name)
     folder = Path(name).expanduser()
     try:
-        if folder.is_dir():
+        if is_folder(folder):
             if any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
                 return datasets.load_from_disk(str(folder))
             return datasets.load_dataset(str(folder))

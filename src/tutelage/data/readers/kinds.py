@@ -61,14 +61,17 @@ def find_kind(where: str) -> tuple[str, str]:
     """Return the key in :data:`READERS` that ``where`` means, and what is left for that reader.
 
     Raises:
+        DataError: The name is empty, or a folder there may not be listed.
         UnknownNameError: No reader has that name.
     """
+    if not where.strip():
+        raise DataError("the name of the data is empty; give a folder, a table, shards, or what `list data` shows")
     if where == "digits":
         return "digits", ""
     name, colon, rest = where.partition(":")
     local = not places.is_url(where)
-    there = local and Path(where).expanduser().is_dir()
-    if local and colon and len(name) > 1 and not Path(where).exists():  # one letter would be a drive
+    there = local and places.is_folder(Path(where).expanduser())
+    if local and colon and len(name) > 1 and not places.is_there(where):  # one letter would be a drive
         if name not in READERS:
             raise UnknownNameError("kind of data", name, READERS, f"in {where!r}")
         return name, rest

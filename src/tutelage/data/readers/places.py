@@ -13,13 +13,25 @@ from typing import Any, BinaryIO, cast
 from tutelage.data.samples import Stored
 from tutelage.errors import DataError, UnknownNameError
 
-
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_url(where: str) -> bool:
     """Return whether ``where`` names something on a store that fsspec reads."""
     return _URL.match(where) is not None
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether a path of this machine leads to something; one that no file could have does not."""
+    try:
+        return Path(path).exists()
+    except OSError:  # too long a name, or a folder on the way that may not be entered
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a path of this machine leads to a folder."""
+    return is_there(path) and Path(path).is_dir()
 
 
 def suffix_of(where: str) -> str:
@@ -159,11 +171,12 @@ def find_place(where: str) -> Place:
     if is_url(where):
         store, path = connect(where)
         with reaching(where):
+            store.invalidate_cache()
             return remote_place(store, store.info(path), where)
     path = str(Path(where).expanduser())
-    if not Path(path).exists():
+    if not is_there(path):
         folder = Path(path).parent
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(f"{where}: no such file, nor is there {folder}")
         known = [each.name for each in folder.iterdir() if each.is_file() and each.name[0] != "."]
         raise UnknownNameError("file", Path(path).name, known, f"(looked in {folder.resolve()})")

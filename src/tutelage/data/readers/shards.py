@@ -15,7 +15,17 @@ from typing import Any, BinaryIO
 
 from tutelage.data.pixels import IMAGE_SUFFIXES
 from tutelage.data.problems import Problem
-from tutelage.data.readers.places import Piece, Place, connect, find_place, is_url, reaching, suffix_of
+from tutelage.data.readers.places import (
+    Piece,
+    Place,
+    connect,
+    find_place,
+    is_folder,
+    is_there,
+    is_url,
+    reaching,
+    suffix_of,
+)
 from tutelage.data.readers.rows import Found, Row, class_name, finish, printable
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError
@@ -45,11 +55,13 @@ def holds_only_shards(where: str) -> bool:
             listing = store.ls(root, detail=True) if store.exists(root) else []
         entries = ((str(info["name"]), info["type"] == "directory") for info in listing)
     else:
-        entries = ((child.name, child.is_dir()) for child in Path(where).expanduser().iterdir())
-    for name, is_folder in entries:
+        with reaching(where):
+            children = list(Path(where).expanduser().iterdir())
+        entries = ((child.name, is_folder(child)) for child in children)
+    for name, below in entries:
         if PurePosixPath(name).name.startswith("."):
             continue
-        if is_folder or Path(name).suffix.lower() in IMAGE_SUFFIXES:
+        if below or Path(name).suffix.lower() in IMAGE_SUFFIXES:
             return False
         names.append(name)
     return any(name.lower().endswith(".tar") for name in names)
@@ -115,9 +127,9 @@ def _matches(name: str) -> list[str]:
                 path = f"{path}/*.tar"
             return [store.unstrip_protocol(each) for each in store.glob(path)] if "*" in path else [name]
     path = str(Path(name).expanduser())
-    if Path(path).is_dir():
+    if is_folder(path):
         return [str(each) for each in Path(path).glob("*.tar")]
-    return [path] if Path(path).exists() or not glob.has_magic(path) else glob.glob(path)  # noqa: PTH207
+    return [path] if is_there(path) or not glob.has_magic(path) else glob.glob(path)  # noqa: PTH207
 
 
 @dataclass
@@ -212,7 +224,7 @@ def _members(file: BinaryIO, place: Place, base: str) -> Iterator[tarfile.TarInf
                     yield member
             elif not member.isdir():
                 yield Problem("special file", where, "is a device, a pipe, or has holes")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:
         reason = str(error)
     if not reason:
         # tarfile takes a missing or damaged header for the end; a whole archive ends in blocks of zeros.

@@ -133,6 +133,8 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
     columns = [name for name in known if name != "image"]
     form = file.schema.field("image").type if "image" in known else pa.string()
     leaf = ""
+    if pa.types.is_dictionary(form):
+        form = form.value_type
     if pa.types.is_struct(form):
         fields = {form.field(number).name for number in range(form.num_fields)}
         if "bytes" not in fields:
