@@ -62,12 +62,12 @@ def paint(path: Path, color: tuple[int, ...], size: tuple[int, int] = (8, 6)) ->
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Path]:
     return write_model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def painted() -> Callable[..., Path]:
     return paint
 

@@ -35,10 +35,12 @@ def export(
     if not (run / "model" / "model.onnx").is_file() or latency or set(asked) != {WEB}:
         _run(recipe, run)
     folder = run / "model"
-    if WEB in asked:
+    web = folder / WEB
+    # A page that is there already must not fall behind the model; what runs it is there as well.
+    if WEB in asked or (web / "index.html").is_file():
         from tutelage.export.web import write_web
 
-        write_web(folder, runtime=runtime)
+        write_web(folder, runtime=runtime if WEB in asked else web)
     if out is not None:
         folder = _copy(folder, out)
     if as_json:
@@ -47,7 +49,7 @@ def export(
         ]
         print_json({"folder": str(folder), "files": files, **_found(run)})
     else:
-        _show(run, folder, web=WEB in asked)
+        _show(run, folder)
 
 
 def _checked(run: Path, asked: tuple[str, ...], out: Path | None, *, latency: bool) -> Recipe:
@@ -98,7 +100,7 @@ def _found(run: Path) -> dict[str, Any]:
     return {name: data[name] for name in ("export", "exported", "latency") if data.get(name)}
 
 
-def _show(run: Path, folder: Path, *, web: bool) -> None:
+def _show(run: Path, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -121,8 +123,8 @@ def _show(run: Path, folder: Path, *, web: bool) -> None:
         console.print(Text(sentence))
     if (timed := exports.latency(finished)) is not None:
         console.print(_times(timed))
-    if web:
-        console.print(Text(f"to see it: python -m http.server -d {(folder / 'web').as_posix()}", "cyan"))
+    if (folder / WEB).is_dir():
+        console.print(Text(f"to see it: python -m http.server -d {(folder / WEB).as_posix()}", "cyan"))
 
 
 def _times(timed: dict[str, Any]) -> Any:
