@@ -34,8 +34,8 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[ImageSource]:
     """The images that were decoded, in no order."""
     found: list[ImageSource] = []
-    decode = module.pixels.decode_named
-    monkeypatch.setattr(module.pixels, "decode_named", lambda source: found.append(source) or decode(source))
+    decode = module.decoding.decode_named
+    monkeypatch.setattr(module.decoding, "decode_named", lambda source: found.append(source) or decode(source))
     return found
 
 

@@ -36,16 +36,27 @@ def decode(source: ImageSource | Image.Image) -> Tensor:
         ImageError: The file cannot be read, is not an image, or is too large.
         DataError: Pixels of another type or shape; an image in a store that cannot be read.
     """
+    return decode_named(source)[0]
+
+
+def decode_named(source: ImageSource | Image.Image) -> tuple[Tensor, str]:
+    """Decode one image as :func:`decode` does; return it with the name of its format (empty for pixels).
+
+    Raises:
+        ImageError: As :func:`decode`.
+        DataError: As :func:`decode`.
+    """
     if isinstance(source, (np.ndarray, Image.Image)):
-        return _channels_first(decode_pixels(source))
+        return _channels_first(decode_pixels(source)), ""
     content, name = read_content(source), named(source)
     with open_content(content, name) as image:
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and (decode_jpeg := _torchcodec()):
+        form = image.format or ""
+        if form in ("JPEG", "MPO") and image.mode in ("L", "RGB") and (decode_jpeg := _torchcodec()):
             try:
-                return decode_jpeg(content)
+                return decode_jpeg(content), form
             except (RuntimeError, ValueError):
                 pass  # Pillow refuses it as well, and says why in our words, or knows a kind that torchcodec does not
-        return _channels_first(decoded(image, name, content))
+        return _channels_first(decoded(image, name, content)), form
 
 
 def _channels_first(pixels: npt.NDArray[np.uint8]) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from tutelage.data import images as decoding
 from tutelage.data import pixels
 from tutelage.data.formats import misnamed
 from tutelage.data.problems import KINDS, USED, ImageError, Problem
@@ -106,7 +107,7 @@ def _decode_all(images: Sequence[ImageSource]) -> Iterator[Found]:
 
 def _decode(row: int, image: ImageSource) -> Found | None:
     try:
-        form = pixels.decode_named(image)[1]
+        form = decoding.decode_named(image)[1]
     except DataError as error:
         return _found(row, error)
     suffix = "" if isinstance(image, bytes) else misnamed(str(image), form)

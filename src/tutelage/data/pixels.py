@@ -39,16 +39,6 @@ def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
         ImageError: The file cannot be read, is not an image, or has more than ``PIXEL_LIMIT`` pixels.
         DataError: Pixels of another type or shape; an image in a store that cannot be read.
     """
-    return decode_named(source)[0]
-
-
-def decode_named(source: ImageSource | Image.Image) -> tuple[npt.NDArray[np.uint8], str]:
-    """Decode one image as :func:`decode_pixels` does; return it with the name of its format (empty for pixels).
-
-    Raises:
-        ImageError: As :func:`decode_pixels`.
-        DataError: As :func:`decode_pixels`.
-    """
     if isinstance(source, np.ndarray):
         if (
             source.dtype != np.uint8
@@ -57,12 +47,12 @@ def decode_named(source: ImageSource | Image.Image) -> tuple[npt.NDArray[np.uint
             or (source.ndim == 3 and source.shape[2] not in (3, 4))
         ):
             raise DataError(f"pixels must be uint8 [H, W] or [H, W, 3 or 4], not {source.dtype} {list(source.shape)}")
-        return _to_rgb(Image.fromarray(source)), ""
+        return _to_rgb(Image.fromarray(source))
     if isinstance(source, Image.Image):
-        return decoded(source, named(source), b""), source.format or ""
+        return decoded(source, named(source), b"")
     content, name = read_content(source), named(source)
     with open_content(content, name) as image:
-        return decoded(image, name, content), image.format or ""
+        return decoded(image, name, content)
 
 
 def open_content(content: bytes, name: str) -> Image.Image:
