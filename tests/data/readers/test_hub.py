@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import pickle
 import sys
 from pathlib import Path
@@ -225,5 +226,18 @@ def test_a_parquet_file_and_the_folder_of_it_hold_the_same(tmp_path: Path, pictu
     folder.mkdir()
     made([picture(0), picture(1)], [0, 1]).to_parquet(str(folder / "train.parquet"))
     assert pq.read_table(folder / "train.parquet").schema.field("label").type == pa.int64()
-    through = [read_samples(where, labeled=False) for where in (f"hf:{folder}", f"{folder}/train.parquet")]
-    assert content(through[0]) == content(through[1])
+    whole, file = (read_samples(where, labeled=True) for where in (f"hf:{folder}", f"{folder}/train.parquet"))
+    assert content(whole) == content(file)
+    named = [[found.classes[label] for label in found.labels()] for found in (whole, file)]
+    assert named == [["zebra", "ant"]] * 2
+
+
+def test_threads_get_their_own_images(tmp_path: Path, picture: Pictures) -> None:
+    pictures = [picture(number) for number in range(12)]
+    made(list(pictures), [0] * 12).save_to_disk(str(tmp_path / "saved"))
+    found = read_samples(f"hf:{tmp_path / 'saved'}", labeled=False)
+    assert found.images is not None
+    images = [image for image in found.images if isinstance(image, Stored)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda image: image.read(), images * 30))
+    assert read == pictures * 30

@@ -58,6 +58,11 @@ def test_a_missing_shard_of_a_range_is_named(folder: Path) -> None:
         check_data(f"{folder}/shard-{{000..002}}.tar")
 
 
+def test_a_mistyped_range_does_not_fill_the_memory(folder: Path) -> None:
+    with pytest.raises(DataError, match="names more than 1,000,000 shards"):
+        check_data(f"{folder}/shard-{{000..999999999999}}.tar")
+
+
 def test_a_pattern_that_fits_nothing_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"none-\*\.tar: no shard has such a name"):
         check_data(f"{folder}/none-*.tar")

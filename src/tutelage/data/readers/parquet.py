@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,6 +44,15 @@ class ParquetFile:
             # pyarrow opens and closes files of this machine itself.
             self._file = pq.ParquetFile(self.place.path if self.place.store is None else self.place.open())
         return self._file
+
+    def class_names(self, column: str) -> list[str]:
+        """Return the class names that the library ``datasets`` writes beside a column of class numbers; or none."""
+        try:
+            about = json.loads((self.schema.metadata or {}).get(b"huggingface", b"{}"))
+            names = about["info"]["features"][column]["names"]
+        except (ValueError, KeyError, TypeError):
+            return []
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Yield (row group, row in it, values) of columns that hold no images; ``struct.field`` names a field.

@@ -35,6 +35,9 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 LARGEST_NOTE = 1 << 20
 """Bytes of a label, a text or a JSON beyond which it is no such thing."""
 
+MOST_SHARDS = 1_000_000
+"""Archives that one range may name; more is a slip of the finger, and would fill the memory with names."""
+
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _END = bytes(tarfile.BLOCKSIZE)
@@ -113,6 +116,8 @@ def _braces(pattern: str) -> Iterator[str]:
     choices: Iterable[str] = match[1].split(",")
     if span:
         first, last = int(span[1]), int(span[2])
+        if last - first >= MOST_SHARDS:
+            raise DataError(f"{pattern}: names more than {MOST_SHARDS:,} shards; is the range mistyped?")
         choices = (f"{number:0{len(span[1])}d}" for number in range(first, last + 1))
     for choice in choices:
         yield from _braces(pattern[: match.start()] + choice + pattern[match.end() :])

@@ -151,12 +151,16 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
         raise DataError(
             f"{place.name}: column image holds {form}; give paths, image bytes, or structs of bytes and path"
         )
+    names = file.class_names("label")
     there: list[bool] = []
     for group, row, values in file.rows(columns):
         if leaf:
             there = file.present(group, leaf) if row == 0 else there
             path = (values.pop("image", None) or {}).get("path")
             values["image"] = Cell(file, group, row, leaf) if there[row] else path
+        number = values.get("label")
+        if names and isinstance(number, int):
+            values["label"] = names[number] if 0 <= number < len(names) else None  # -1 hides the labels of a split
         yield values
 
 
