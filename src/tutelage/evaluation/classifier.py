@@ -48,8 +48,8 @@ def evaluate_classifier(
         raise DataError(f"{samples.origin}: has no images; this model reads images")
     names = classifier.classes
     targets = _matched(samples, names)
-    rows = np.flatnonzero(targets >= 0)
-    if not len(rows):
+    rows: list[int] = np.flatnonzero(targets >= 0).tolist()
+    if not rows:
         raise DataError(
             f"{samples.origin}: none of its classes ({_some(samples.classes)}) is one of the model's "
             f"({_some(names)}); rename one of them"
