@@ -175,7 +175,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/hold":
-            self.server.done.wait(50)
+            self.server.done.wait(100)
             self.send_error(404)
         else:
             super().do_GET()
@@ -207,7 +207,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., d
                     *(f"--window-size={size}", f"http://127.0.0.1:{server.server_port}/harness.html"),
                 ],
                 capture_output=True,
-                timeout=60,
+                timeout=120,
                 check=True,
             )
         finally:

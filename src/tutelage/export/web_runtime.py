@@ -47,10 +47,11 @@ def find_runtime(given: Path | None = None) -> Path:
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as work:
                 unpacked = _fetch(Path(work))
-                shutil.rmtree(kept, ignore_errors=True)
-                unpacked.replace(kept)
+                if not _is_whole(kept):  # another process may have been faster, and be reading there
+                    shutil.rmtree(kept, ignore_errors=True)
+                    unpacked.replace(kept)
         except OSError as error:
-            if not _is_whole(kept):  # another process was faster
+            if not _is_whole(kept):
                 raise ExportError(
                     f"{cache}: cannot be written ({error.strerror}); set TUTELAGE_CACHE to a folder that can"
                 ) from error
