@@ -19,7 +19,8 @@ class TinyEncoder(Encoder):
     def __init__(self, name: str, preprocess: ImagePreprocess) -> None:
         resized = {"img_size": preprocess.size} if "vit" in name and "fast" not in name else {}
         net = timm.create_model(name, num_classes=0, **resized)
-        super().__init__(f"timm:{name}", preprocess, {"features": net.num_features}, pretrained=False)
+        width = getattr(net, "head_hidden_size", net.num_features)
+        super().__init__(f"timm:{name}", preprocess, {"features": width}, pretrained=False)
         self.net = net
 
     def encode(self, inputs: Any, needs: Any) -> Outputs:

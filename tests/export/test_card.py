@@ -166,3 +166,61 @@ def test_the_script_runs_without_tutelage_and_agrees(tiny, classes, pixels, tmp_
 def test_the_script_has_ten_lines_and_no_tutelage():
     assert len(ONNX_SCRIPT.splitlines()) == 10
     assert "tutelage" not in ONNX_SCRIPT
+
+
+FORMS = {
+    "data": {"test": {"origin": "a|b", "images": 1797}},
+    "intervals": {"student": {"accuracy": [0.86, 0.89]}, "finetune": {"accuracy": [0.9, 0.92]}},
+    "export": {
+        "onnx": {"bytes": 1000, "parity": 1e-6},
+        "int8": {"kept": False, "bytes": 400, "agreement": 0.9, "images": 50, "why": "it differs"},
+    },
+    "problems": {"labeled": {"counts": {"truncated": 3}}},
+    "latency": {
+        "rows": [
+            {
+                "model": "student",
+                "runtime": "onnxruntime",
+                "threads": 1,
+                "p50_ms": 1.234,
+                "p95_ms": 2.5,
+                "runs": 50,
+                "bytes": 1000,
+            }
+        ],
+        "image": [48, 64],
+        "machine": "a processor, 2 cores",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "cells"),
+    [
+        ("test", ["test", "1,797", "accuracy", "0.8765", "0.86 to 0.89"]),
+        (
+            "test, by the teacher (finetune)",
+            ["test, by the teacher (finetune)", "1,797", "accuracy", "0.91", "0.9 to 0.92"],
+        ),
+        ("onnx", ["onnx", "1,000", "the trained model's logits to 1.0e-06 of the largest", ""]),
+        ("int8", ["int8", "400", "**not kept**: it differs", ""]),
+        ("labeled", ["labeled", "truncated", "3"]),
+        ("student | onnxruntime", ["student", "onnxruntime", "1", "1.23", "2.5", "50", "1,000"]),
+    ],
+)
+def test_what_the_run_found_is_stated(start, cells):
+    assert row(model_card({**RESULTS, **FORMS, "data": {}}), start) == cells
+
+
+def test_origins_are_shown_as_they_are():
+    assert r"| test | 1,797 | a\|b |" in model_card({**RESULTS, **FORMS})
+
+
+def test_int8_loss_is_stated_where_it_was_measured():
+    exported = {"onnx": {"accuracy": 0.9}, "int8": {"accuracy": 0.88}, "int8_loss": 0.02, "images": 100}
+    assert "On 100 test images INT8 loses 2.00% of accuracy." in model_card({**RESULTS, "exported": exported})
+
+
+def test_no_recipe_closes_its_fence():
+    recipe = "student: '```'\n````\nmethod: scratch\n"
+    assert f"`````yaml\n{recipe}`````" in model_card({**RESULTS, "recipe": recipe})

@@ -38,7 +38,8 @@ def export_torch(material: Material, folder: Path) -> Path:
     """
     from timm.utils.model import reparameterize_model
 
-    merged = inference_copy(material.model)
+    # Weights that lie channels last are taken for parts of larger ones when they are saved, with a warning.
+    merged = inference_copy(material.model).to(memory_format=torch.contiguous_format)
     reparameterize_model(merged, inplace=True)
     whole = _AnySize(Deployable(merged)).eval()
     preprocess = whole.deployable.preprocess
