@@ -14,10 +14,21 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
+from tutelage.cache import cache_folder
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of the tests' own, but for the browser's runtime, which is fetched once."""
+    folder, fetched = tmp_path_factory.mktemp("cache"), cache_folder("web")
+    fetched.mkdir(parents=True, exist_ok=True)
+    (folder / "web").symlink_to(fetched)
+    os.environ["TUTELAGE_CACHE"] = str(folder)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tutelage.cache import cache_folder
 from tutelage.data import inspect as module
-from tutelage.data.inspect import cache_folder, inspect
+from tutelage.data.inspect import inspect
 from tutelage.data.problems import Problem
 from tutelage.data.samples import ImageSource, Samples, Stored
 from tutelage.errors import DataError
@@ -69,7 +70,7 @@ def test_more_images_than_a_thread_takes_are_all_looked_at(decoded: list[ImageSo
 def test_pixels_are_not_looked_at(decoded: list[ImageSource]) -> None:
     rows, problems = inspect(Samples(("a", "b"), [RGB, RGB]))
     assert (rows.tolist(), problems, decoded) == ([0, 1], (), [])
-    assert not cache_folder().exists()
+    assert not cache_folder("inspected").exists()
 
 
 def test_texts_alone_are_all_used() -> None:
@@ -105,7 +106,7 @@ def test_a_changed_file_is_looked_at_again(files: Samples, decoded: list[ImageSo
 
 
 def remembered() -> Path:
-    (file,) = cache_folder().iterdir()
+    (file,) = cache_folder("inspected").iterdir()
     return file
 
 
@@ -203,4 +204,4 @@ def test_a_file_that_may_not_be_read_is_told(files: Samples, monkeypatch: pytest
 
 def test_the_memory_is_in_the_home_folder_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TUTELAGE_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "tutelage" / "inspected"
+    assert cache_folder("inspected") == Path.home() / ".cache" / "tutelage" / "inspected"

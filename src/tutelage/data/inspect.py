@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from tutelage.cache import cache_folder
 from tutelage.data import images as decoding
 from tutelage.data import pixels
 from tutelage.data.formats import misnamed
@@ -48,11 +49,6 @@ def inspect(samples: Samples) -> tuple[IntArray, tuple[Problem, ...]]:
     return usable, tuple(Problem(kind, _where(samples, row), detail) for row, kind, detail in found)
 
 
-def cache_folder() -> Path:
-    """Return where what is found is remembered: below ``TUTELAGE_CACHE``, or ``~/.cache/tutelage``."""
-    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser() / "inspected"
-
-
 def _look(samples: Samples, rows: list[int]) -> list[Found]:
     # Labels do not matter to decoding: data that are labeled in one place and not in another are the same images.
     rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
@@ -64,7 +60,7 @@ def _look(samples: Samples, rows: list[int]) -> list[Found]:
         rows = [row for row in rows if row not in absent]
         rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
         fingerprint = _fingerprint(rest)
-    file = None if fingerprint is None else cache_folder() / f"{fingerprint}.json"
+    file = None if fingerprint is None else cache_folder("inspected") / f"{fingerprint}.json"
     found = None if file is None else _recall(file, len(rows))
     if found is None:
         found = list(_decode_all(rest.images or ()))

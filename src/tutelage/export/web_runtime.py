@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
+from tutelage.cache import cache_folder
 from tutelage.errors import ExportError
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -40,7 +40,7 @@ def find_runtime(given: Path | None = None) -> Path:
             if _is_whole(folder):
                 return folder
         raise ExportError(f"{given}: holds no {PACKAGE}; run there: npm install {PACKAGE}@{VERSION}")
-    cache = Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser() / "web"
+    cache = cache_folder("web")
     kept = cache / f"{PACKAGE}-{VERSION}"
     if not _is_whole(kept):
         try:
