@@ -76,8 +76,9 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     """
     pick_device(recipe.device)
     settings = recipe.data
-    for where in (settings.labeled, settings.validation, settings.test, settings.transfer):
-        if where is not None and share_of(where) is None:
+    held = [where for where in (settings.validation, settings.test) if where and share_of(where) is None]
+    for where in (settings.labeled, *held, settings.transfer):
+        if where is not None:
             check_data(where)
     if recipe.teacher is not None:
         check_name(recipe.teacher, pretrained=True)

@@ -15,7 +15,7 @@ from tutelage.data import images as images_module
 from tutelage.data.images import ImageBank, decode
 from tutelage.data.pixels import decode_pixels, image_size
 from tutelage.data.problems import ImageError
-from tutelage.data.readers import list_images
+from tutelage.data.readers import read_samples
 from tutelage.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -313,8 +313,8 @@ def test_files_are_listed_by_suffix_in_any_case_and_in_order(tmp_path: Path) -> 
     for name in ("b/2.JPG", "b/1.png", "a.WebP", "notes.txt", "b.png/c.gif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
-    assert found == ["a.WebP", "b.png/c.gif", "b/1.png", "b/2.JPG"]
+    found = read_samples(str(tmp_path), labeled=False).ids
+    assert found == ("a.WebP", "b.png/c.gif", "b/1.png", "b/2.JPG")
 
 
 def test_hidden_files_and_folders_are_not_listed(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_hidden_files_and_folders_are_not_listed(tmp_path: Path) -> None:
     for name in (".thumbs/1.png", "a/._1.png", "a/1.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    assert list_images(root) == [root / "a" / "1.png"]
+    assert read_samples(str(root), labeled=False).images == [root / "a" / "1.png"]
 
 
 class Counted(list[np.ndarray]):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tutelage.data.inspect import inspect
 from tutelage.data.leaks import Contents, contradictions, exact_copies
@@ -94,7 +95,9 @@ def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
         raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
     parts = {"labeled": labeled, "validation": validation, "test": test, "transfer": transfer}
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
-    return PreparedData(labeled, validation, test, transfer, dropped, _short_side(transfer), problems)
+    return PreparedData(
+        labeled, validation, test, transfer, dropped, int(np.median(sampled_sizes(transfer).min(axis=1))), problems
+    )
 
 
 def _usable(
@@ -201,7 +204,12 @@ def _without_copies(samples: Samples, held: list[Samples | None], contents: Cont
     return (samples, 0) if not len(drop) else (samples.subset(np.setdiff1d(np.arange(len(samples)), drop)), len(drop))
 
 
-def _short_side(samples: Samples) -> int:
+def sampled_sizes(samples: Samples) -> npt.NDArray[np.int64]:
+    """Return (height, width) of up to ``MEASURED`` images spread over the samples, int64 [n, 2].
+
+    Raises:
+        DataError: An image cannot be read.
+    """
     assert samples.images is not None
     rows = np.linspace(0, len(samples) - 1, min(MEASURED, len(samples))).astype(int)
-    return int(np.median([min(image_size(samples.images[row])) for row in rows]))
+    return np.array([image_size(samples.images[row]) for row in rows], dtype=np.int64)

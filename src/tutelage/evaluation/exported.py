@@ -6,18 +6,13 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from tutelage.data.pixels import decode_pixels
-from tutelage.data.samples import ImageSource, Samples
-from tutelage.errors import DataError
-from tutelage.export import EXPORTERS
-from tutelage.export.scoring import Score, open_onnx
+from tutelage.data.samples import Samples
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.run import Stage
+from tutelage.runtime import Classifier
 
 FORMS = ("onnx", "int8")
 
@@ -42,37 +37,12 @@ def _work(job: Job, exported: Stage, test: Samples, _: Path) -> tuple[dict[str, 
     if not job.world.first or not exported.results["int8"]["kept"]:
         return results, cost.as_dict()
     assert test.images is not None
+    folder, targets = job.run.folder / "model", torch.from_numpy(test.labels())
     with measured(cost, job.world.device):
-        files = [open_onnx(job.run.folder / "model" / EXPORTERS[form].file) for form in FORMS]
-        rows, logits = _logits(files, test.images, job)
-        targets = torch.from_numpy(test.labels()[rows])
-        for form, found in zip(FORMS, logits, strict=True):
-            results[form] = job.task.metrics(found, targets)
+        for form in FORMS:
+            logits = Classifier(folder, int8=form == "int8").logits(test.images)
+            results[form] = job.task.metrics(torch.from_numpy(logits), targets)
         results["int8_loss"] = results["onnx"][job.task.primary] - results["int8"][job.task.primary]
-        results["images"] = len(rows)
-        cost.images = len(FORMS) * len(rows)
+        results["images"] = len(test)
+        cost.images = len(FORMS) * len(test)
     return results, cost.as_dict()
-
-
-def _logits(files: list[Score], images: Any, job: Job) -> tuple[list[int], list[Tensor]]:
-    """Return which images can be decoded, and every file's logits of them; one image is held at a time."""
-    rows: list[int] = []
-    found: list[list[Tensor]] = [[] for _ in files]
-    with job.progress.track("evaluate the exported files", len(images)) as update:
-        for row, image in enumerate(images):
-            pixels = _decoded(image)
-            if pixels is not None:
-                rows.append(row)
-                for logits, score in zip(found, files, strict=True):
-                    logits.append(torch.from_numpy(score(pixels)))
-            update(row + 1, {})
-    if not rows:
-        raise DataError("no test image can be decoded")
-    return rows, [torch.cat(logits) for logits in found]
-
-
-def _decoded(image: ImageSource) -> Any:
-    try:
-        return np.ascontiguousarray(decode_pixels(image))[None]
-    except DataError:
-        return None

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tutelage.data.pixels import image_size
-from tutelage.errors import DataError, ExportError
+from tutelage.data.prepare import sampled_sizes
+from tutelage.errors import ExportError
 from tutelage.export import EXPORTERS
 from tutelage.export.graph import Deployable, inference_copy
 from tutelage.export.onnx import export_onnx
@@ -33,9 +33,6 @@ ROUNDS = 10
 
 TURN = 5
 """Timed runs of a turn, after one that wakes the threads and is not timed."""
-
-MEASURED = 200
-"""Transfer images whose size is looked at."""
 
 
 @dataclass
@@ -121,7 +118,7 @@ def _work(
     if not job.world.first:
         return results, cost.as_dict()
     with measured(cost, job.world.device):
-        height, width = _median_size(job)
+        height, width = np.median(sampled_sizes(job.transfer), axis=0).astype(int).tolist()
         counts = sorted({1, cores()})
         contenders: list[Contender] = []
         for name, form in (("student", "onnx"), ("student int8", "int8")):
@@ -172,18 +169,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _median_size(job: Job) -> tuple[int, int]:
-    images = job.transfer.images
-    assert images is not None
-    sizes = []
-    for row in np.linspace(0, len(images) - 1, min(MEASURED, len(images))).astype(int):
-        try:
-            sizes.append(image_size(images[row]))
-        except DataError:
-            continue
-    if not sizes:
-        raise DataError(f"{job.transfer.origin}: no image can be read")
-    height, width = np.median(sizes, axis=0).astype(int).tolist()
-    return height, width

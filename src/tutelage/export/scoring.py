@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tutelage.runtime.session import open_session
+
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
@@ -23,13 +25,11 @@ def open_onnx(path: Path, threads: int | None = None) -> Score:
     Args:
         path: The file.
         threads: How many threads compute; ONNX Runtime's choice where not given.
-    """
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    Raises:
+        ModelError: It is no ONNX file, or damaged.
+    """
+    session = open_session(path, threads)
 
     def score(images: Pixels) -> Logits:
         (logits,) = session.run(["logits"], {"images": images})

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tutelage.data.formats import IMAGE_SUFFIXES
+from tutelage.data.formats import IMAGE_SUFFIXES, format_at_start
+from tutelage.data.readers.folders import folder_rows
+from tutelage.data.readers.rows import Row
 from tutelage.errors import DataError
 
 STDIN = "-"
-
-STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"P5\n", b"P6\n")
-"""How encoded images begin, and lists of paths do not. A bitmap is told by its four reserved zeros."""
 
 
 def find_images(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
@@ -58,7 +57,7 @@ def _expand(argument: str, stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]
 
 def _matching(pattern: str) -> Iterator[str]:
     """Yield names as the shell would; Path.glob reads neither absolute nor parent-relative patterns."""
-    return glob.iglob(pattern, recursive=True)  # noqa: PTH207
+    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob cannot)
 
 
 def _is_pattern(argument: str) -> bool:
@@ -66,23 +65,29 @@ def _is_pattern(argument: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield images under a folder, sorted within each folder; none that are hidden."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(where, name)
+    """Yield images under a folder, in a fixed order; none that are hidden."""
+    for row in folder_rows(str(folder)):
+        if isinstance(row, Row) and isinstance(row.image, Path):
+            yield row.image
 
 
 def _read(stdin: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
     head = stdin.read(16)
-    if head.startswith(STARTS) or (head.startswith(b"BM") and head[6:10] == bytes(4)):
+    if _is_image(head):
         yield STDIN, head + stdin.read()
         return
     for line in (head + stdin.readline()).splitlines():
         yield from _line(line)
     for line in stdin:
         yield from _line(line)
+
+
+def _is_image(head: bytes) -> bool:
+    """Return whether these bytes begin an image; a list of paths may begin with BM or P5 as well."""
+    form = format_at_start(head)
+    if form == "BMP":
+        return head[6:10] == bytes(4)
+    return form is not None and (form != "PPM" or head[2:3] == b"\n")
 
 
 def _line(line: bytes) -> Iterator[tuple[str, Path | bytes]]:

@@ -19,6 +19,7 @@ from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource
 from tutelage.errors import DataError, ModelError, RecipeError
 from tutelage.runtime.folder import find_onnx
+from tutelage.runtime.session import first_line, open_session
 
 Picture = str | ImageSource | Image.Image
 """One image: a file, an encoded file's bytes, pixels, a stored image, or a Pillow image."""
@@ -64,7 +65,7 @@ class Classifier:
             raise RecipeError(f"threads is {threads}; it must be at least 1")
         self.file = find_onnx(Path(path).expanduser(), int8=int8)
         self._workers = threads or os.cpu_count() or 1
-        self._session = _open(self.file, threads)
+        self._session = open_session(self.file, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.classes = _classes(self.file, metadata)
         self.preprocess: Mapping[str, Any] = _read(self.file, metadata, "preprocess")
@@ -131,7 +132,7 @@ class Classifier:
                 (logits,) = self._session.run(["logits"], {"images": np.stack([batch[row] for row in rows])})
             # ONNX Runtime's errors share no root but Exception.
             except Exception as error:
-                raise ModelError(f"{self.file}: cannot be run ({_first(error)}); export the model again") from error
+                raise ModelError(f"{self.file}: cannot be run ({first_line(error)}); export it again") from error
             for row, each in zip(rows, logits, strict=True):
                 answers[row] = Answer(each)
         return answers
@@ -143,24 +144,6 @@ def _pixels(image: Picture) -> npt.NDArray[np.uint8] | str:
         return decode_pixels(Path(image) if isinstance(image, str) else image)
     except DataError as error:
         return str(error)
-
-
-def _open(file: Path, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    # ONNX Runtime's errors share no root but Exception.
-    except Exception as error:
-        raise ModelError(f"{file}: no ONNX model, or damaged ({_first(error)}); copy or export it again") from error
-
-
-def _first(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def _read(file: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tutelage.data.problems import KINDS
-from tutelage.data.readers import check_data, list_images, read_samples
+from tutelage.data.readers import check_data, read_samples
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, TutelageError
 
@@ -151,7 +151,7 @@ def test_images_beside_class_folders_are_of_no_class(folder: Path, make_images: 
 
 def test_listing_leaves_out_what_is_no_file(folder: Path) -> None:
     os.mkfifo(folder / "a" / "2.png")
-    assert list_images(folder) == [folder / "a" / "1.png", folder / "b" / "1.png"]
+    assert read(folder).images == [folder / "a" / "1.png", folder / "b" / "1.png"]
 
 
 @pytest.mark.parametrize("where", ["", "  "])

@@ -86,11 +86,6 @@ def _class_folders(root: Path) -> list[Path]:
     return [child for child in root.iterdir() if not child.name.startswith(".") and is_folder(child)]
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Return all image files under ``folder``, by suffix, sorted by their relative path; none that are hidden."""
-    return [folder / relative for relative in sorted(each for each in _walk(folder) if isinstance(each, str))]
-
-
 def folder_rows(where: str) -> Iterator[Found]:
     """Yield the images below a local folder, labeled by the first level of subfolders, and what is wrong there."""
     root = Path(where).expanduser()

@@ -134,7 +134,7 @@ def _matches(name: str) -> list[str]:
     path = str(Path(name).expanduser())
     if is_folder(path):
         return [str(each) for each in Path(path).glob("*.tar")]
-    return [path] if is_there(path) or not glob.has_magic(path) else glob.glob(path)  # noqa: PTH207
+    return [path] if is_there(path) or not glob.has_magic(path) else glob.glob(path)  # noqa: PTH207 (whole paths)
 
 
 @dataclass
@@ -204,7 +204,7 @@ def _row(group: _Group, place: Place, archive: str, labeled: bool) -> Found:
 
 def _members(file: BinaryIO, place: Place, base: str) -> Iterator[tarfile.TarInfo | Problem]:
     try:
-        archive = tarfile.open(fileobj=file, mode="r:", errorlevel=0)  # noqa: SIM115
+        archive = tarfile.open(fileobj=file, mode="r:", errorlevel=0)  # noqa: SIM115 (the caller closes file)
     except tarfile.ReadError as error:
         if place.size == 0:
             yield Problem("empty file", base)
