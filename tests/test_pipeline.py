@@ -20,7 +20,7 @@ from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
 from tutelage.pipeline import run
 from tutelage.progress import Quiet, Update
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe, load_recipe, make_recipe
 
 STAGES = {
     "task-oriented": ["data", "adapt", "distill", "finetune", "evaluate", "export"],
@@ -248,3 +248,12 @@ def test_given_validation_data_are_seen_once_by_the_probe(data: Path, tmp_path: 
 def test_a_recipe_for_another_kind_of_folder_is_refused(data: Path) -> None:
     with pytest.raises(RunError, match="not a run folder"):
         run(recipe(data), data / "train")
+
+
+def test_the_resolved_recipe_repeats_the_run_and_its_baselines(data: Path, tmp_path: Path) -> None:
+    # Rates are left open: those that suit a distilled student are not those of one from scratch.
+    asked = recipe(data, baselines=["scratch"], **{"finetune.epochs": 1, "finetune.learning_rates": None})
+    run(asked, tmp_path)
+    again = run(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
+    assert "scratch-finetune" in reused(again)
+    assert all(reused(again).values())

@@ -360,3 +360,17 @@ def test_every_key_is_documented(settings: type[BaseModel]) -> None:
     docs = [each.__doc__ or "" for each in settings.__mro__ if each is not BaseModel and issubclass(each, BaseModel)]
     documented = {line.strip().partition(":")[0] for doc in docs for line in doc.splitlines()}
     assert set(settings.model_fields) <= documented
+
+
+def test_settings_of_what_is_no_baseline_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="scratch"):
+        make_recipe(MINIMAL, {"baseline_finetune.scratch.epochs": 3})
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("baseline", sorted(METHODS))
+def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str) -> None:
+    asked = make_recipe(MINIMAL, {"teacher": "bundled:efficientnet-lite0", "method": method, "baselines": [baseline]})
+    once = asked.resolved(short_side=64, labels=50, transfer=100)
+    read_back = make_recipe(yaml.safe_load(once.to_yaml()))
+    assert read_back.resolved(short_side=64, labels=50, transfer=100) == once

@@ -48,9 +48,9 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
             shown.say(resolved.to_yaml())
             if here.first:
                 write_whole(folder / "recipe.yaml", resolved.to_yaml())
-            same_start = recipe.model_copy(update={"start": resolved.start})
             baselines = {
-                name: _resolved(same_start.model_copy(update={"method": name}), data) for name in recipe.baselines
+                name: resolved.model_copy(update={"method": name, "finetune": settings})
+                for name, settings in resolved.baseline_finetune.items()
             }
             result = _stages(resolved, baselines, data, opened, here, shown)
             if here.first:

@@ -41,6 +41,8 @@ class Recipe(Settings):
         adapt: How the teacher is adapted.
         distill: How the student learns from the teacher.
         finetune: How the student learns from the labels.
+        baseline_finetune: How it does so in each baseline; as in ``finetune`` where not given. A resolved recipe has
+            them all, for what suits a pretrained student does not suit one from scratch.
         export: Which files the run leaves.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
@@ -58,6 +60,7 @@ class Recipe(Settings):
     adapt: AdaptSettings = AdaptSettings()
     distill: DistillSettings = DistillSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    baseline_finetune: dict[str, FinetuneSettings] = {}
     export: ExportSettings = ExportSettings()
     device: str = "auto"
 
@@ -69,9 +72,12 @@ class Recipe(Settings):
             labels: How many labels may be used.
             transfer: How many transfer images there are.
         """
-        method = METHODS[self.method]
-        start = self.start or ("pretrained" if is_path(self.student) else method.start)
-        alone = "distill" not in method.stages
+        start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
+
+        def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
+            alone = "distill" not in METHODS[method].stages
+            return settings.resolved(labels, from_random=alone and start == "random")
+
         native = None if self.teacher is None else native_size(self.teacher)
         return self.model_copy(
             update={
@@ -79,7 +85,10 @@ class Recipe(Settings):
                 "views": self.views.resolved(short_side, teacher_native=native),
                 "adapt": self.adapt.resolved(labels),
                 "distill": self.distill.resolved(max(transfer, 1)),
-                "finetune": self.finetune.resolved(labels, from_random=alone and start == "random"),
+                "finetune": finetune(self.method, self.finetune),
+                "baseline_finetune": {
+                    name: finetune(name, self.baseline_finetune.get(name, self.finetune)) for name in self.baselines
+                },
             }
         )
 
@@ -143,6 +152,9 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
     for name in recipe.export.forms:
         if name not in EXPORTERS:
             raise UnknownNameError("export form", name, EXPORTERS)
+    for name in recipe.baseline_finetune:
+        if name not in recipe.baselines:
+            raise UnknownNameError("baseline", name, recipe.baselines, "in baseline_finetune; name it in baselines")
     return recipe
 
 
