@@ -60,7 +60,7 @@ class Recipe(Settings):
     adapt: AdaptSettings = AdaptSettings()
     distill: DistillSettings = DistillSettings()
     finetune: FinetuneSettings = FinetuneSettings()
-    baseline_finetune: dict[str, FinetuneSettings] = {}
+    baseline_finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
     export: ExportSettings = ExportSettings()
     device: str = "auto"
 
