@@ -176,7 +176,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out") from error
+        raise RunError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from error
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -1,0 +1,241 @@
+"""A store: a folder of shards that belong to one identity, built once, by one process at a time.
+
+    ROOT/KIND-FINGERPRINT/  store.json · NAME.safetensors … · .building and .used (locks)
+
+``store.json`` names the finished shards; whatever else lies in the folder does not count. A shard's size and time
+tell whether anything has touched it since; only then is its checksum looked at, so that opening takes no time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import RunError
+from tutelage.ledger import Cost
+from tutelage.progress import Progress
+from tutelage.run import fingerprint_of, write_json
+from tutelage.store.budget import MANIFEST, USED, Budget
+from tutelage.store.shards import Array, Shard, ShardError, checksum, open_shard, write_shard
+
+SCHEMA = 1
+"""Version of a store's form."""
+
+BUILDING = ".building"
+"""Held by the one process that adds shards."""
+
+Make = Callable[[str, Cost], Mapping[str, Array]]
+"""Makes the arrays of the shard with this name, and adds what that took to the cost."""
+
+
+class Store:
+    """An open store.
+
+    Args:
+        root: Folder of all stores.
+        kind: What is kept, such as ``packs`` or ``targets``.
+        identity: All that decides the content, plain data.
+
+    Attributes:
+        folder: Where it is.
+        identity: As given.
+        cost: What building its shards has cost so far, whoever built them.
+        found_damaged: Names of the shards that were finished and are not what was written.
+        close: Lets others remove the store; at the latest when nobody refers to it any more.
+
+    Raises:
+        RunError: The folder cannot be written, or was made by a newer version.
+    """
+
+    def __init__(self, root: Path, kind: str, identity: Mapping[str, Any]) -> None:
+        self.identity = dict(identity)
+        self._fingerprint = fingerprint_of({"schema": SCHEMA, "kind": kind, "identity": self.identity})
+        self._kind = kind
+        self.folder = root / f"{kind}-{self._fingerprint[:24]}"
+        self.cost = Cost()
+        self.found_damaged: list[str] = []
+        self._shards: dict[str, dict[str, Any]] = {}
+        self.close = weakref.finalize(self, os.close, _hold(self.folder))
+        os.utime(self.folder / USED)
+        self._read()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._shards
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all finished shards."""
+        return sum(entry["bytes"] for entry in self._shards.values())
+
+    def shard(self, name: str) -> Shard:
+        """Map a finished shard.
+
+        Raises:
+            RunError: It has been removed or damaged since the store was opened.
+        """
+        try:
+            return open_shard(self._path(name))
+        except ShardError as error:
+            raise RunError(f"{error}; it was whole before. The same command makes it again") from error
+
+    def build(
+        self,
+        names: Sequence[str],
+        make: Make,
+        *,
+        budget: Budget,
+        progress: Progress,
+        label: str,
+        room: Callable[[str], int],
+    ) -> Cost:
+        """Make the shards that are missing, in order, until all are there or the budget is spent.
+
+        Another process that builds the same store is waited for, and what it made is taken.
+
+        Args:
+            names: The shards wanted.
+            make: Makes one.
+            budget: Says whether there is room for another.
+            progress: Shows how many are done.
+            label: What is being made.
+            room: About how many bytes a shard will take.
+
+        Returns:
+            What this call cost.
+
+        Raises:
+            RunError: A shard cannot be written. Finished ones stay.
+        """
+        spent = Cost()
+        if all(name in self for name in names):
+            return spent
+        with self._building(progress):
+            self._read()
+            missing = [name for name in names if name not in self]
+            if damaged := [name for name in missing if name in self.found_damaged]:
+                progress.say(f"{self.folder}: {len(damaged)} damaged shards are made again")
+            with progress.track(label, len(names)) as update:
+                done = len(names) - len(missing)
+                for name in missing:
+                    if not budget.allows(room(name), keep=self.folder):
+                        break
+                    began, part = time.perf_counter(), Cost()
+                    arrays = make(name, part)
+                    write_shard(self._path(name), arrays, {"store": self._fingerprint, "name": name})
+                    part.seconds = time.perf_counter() - began
+                    self._finish(name, part)
+                    budget.took(self._shards[name]["bytes"])
+                    spent = _sum(spent, part)
+                    done += 1
+                    update(done, {})
+        return spent
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def _read(self) -> None:
+        """Learn which shards are finished, and whole."""
+        manifest = _read_manifest(self.folder / MANIFEST, self._fingerprint)
+        self.cost = Cost(**manifest.get("cost", {}))
+        self._shards, self.found_damaged = {}, []
+        for name, entry in manifest.get("shards", {}).items():
+            if self._whole(name, entry):
+                self._shards[name] = entry
+            else:
+                self.found_damaged.append(name)
+
+    def _whole(self, name: str, entry: Mapping[str, Any]) -> bool:
+        try:
+            status = self._path(name).stat()
+            if (status.st_size, status.st_mtime_ns) == (entry["bytes"], entry["mtime_ns"]):
+                return True
+            shard = open_shard(self._path(name))
+        except (OSError, ShardError):
+            return False
+        # Copied or touched, or damaged: reading it all tells.
+        found = (shard.about.get("store"), shard.about.get("name"), checksum(shard.arrays))
+        return found == (self._fingerprint, name, entry["checksum"])
+
+    def _finish(self, name: str, cost: Cost) -> None:
+        status = self._path(name).stat()
+        self._shards[name] = {
+            "bytes": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "checksum": open_shard(self._path(name)).about["checksum"],
+        }
+        self.cost = _sum(self.cost, cost)
+        manifest = {
+            "schema": SCHEMA,
+            "kind": self._kind,
+            "fingerprint": self._fingerprint,
+            "identity": self.identity,
+            "cost": self.cost.as_dict(),
+            "shards": self._shards,
+        }
+        write_json(self.folder / MANIFEST, manifest)
+
+    @contextmanager
+    def _building(self, progress: Progress) -> Iterator[None]:
+        lock = (self.folder / BUILDING).open("a")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                progress.say(f"{self.folder}: another process is building this; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _hold(folder: Path) -> int:
+    """Make a store's folder, and say that it is in use as long as the returned descriptor is open."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / USED, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # removed between the two, to make room
+        except OSError as error:
+            raise RunError(
+                f"{folder}: cannot be written ({error.strerror}); set store.folder to another place"
+            ) from error
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        try:
+            if (folder / USED).stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _read_manifest(path: Path, fingerprint: str) -> dict[str, Any]:
+    """Return a manifest, or nothing if there is none, or a damaged one, or another store's."""
+    try:
+        manifest = json.loads(path.read_bytes())
+        schema, found = manifest["schema"], manifest["fingerprint"]
+        newer = schema > SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if newer:
+        raise RunError(
+            f"{path}: written by a newer version of tutelage (schema {schema}, known {SCHEMA}); update, "
+            "or set store.folder to another place"
+        )
+    return manifest if found == fingerprint and schema == SCHEMA else {}
+
+
+def _sum(one: Cost, other: Cost) -> Cost:
+    return Cost(
+        seconds=one.seconds + other.seconds,
+        images=one.images + other.images,
+        flops=one.flops + other.flops,
+        waiting=one.waiting + other.waiting,
+        peak_memory=max(one.peak_memory, other.peak_memory),
+        device=other.device or one.device,
+    )

@@ -1,0 +1,121 @@
+"""A shard: one safetensors file of named arrays, written whole, and mapped when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from tutelage.run import write_whole
+
+Array = npt.NDArray[Any]
+
+_HEADER = 8
+"""Bytes that say how long the header is (the safetensors format)."""
+
+_LONGEST_HEADER = 1 << 20
+
+_TYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+
+
+class ShardError(Exception):
+    """A file that is no shard, or not a whole one; whoever reads it makes it again."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An open shard.
+
+    Attributes:
+        arrays: Arrays by name; mapped, so that only what is read of them comes into memory.
+        about: What it was written with: plain text by name.
+        mapping: The file in memory.
+    """
+
+    arrays: Mapping[str, Array]
+    about: Mapping[str, str]
+    mapping: mmap.mmap
+
+    def release(self) -> None:
+        """Give back the memory that reading took; pages that are read again come from the system's cache."""
+        self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str]) -> None:
+    """Write a shard whole or not at all; its checksum goes with it.
+
+    Args:
+        path: The file; what was there is replaced, and stays valid for whoever has it open.
+        arrays: Arrays by name.
+        about: Text to keep with them; ``checksum`` is added.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    solid = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(path, save(solid, metadata={**about, "checksum": checksum(solid)}))
+
+
+def open_shard(path: Path) -> Shard:
+    """Map a shard.
+
+    Raises:
+        ShardError: It is missing, no shard, or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(_HEADER), "little")
+            if not 2 <= length <= min(_LONGEST_HEADER, size):
+                raise ShardError(f"{path}: no shard")
+            header = json.loads(file.read(length))
+            about = header.pop("__metadata__", {})
+            start = _HEADER + length
+            parts = {name: _part(entry, size - start) for name, entry in header.items()}
+            if start + max((end for *_, end in parts.values()), default=0) != size:
+                raise ShardError(f"{path}: cut short, or longer than it should be")
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{path}: {error}") from error
+    arrays = {
+        name: np.frombuffer(mapping, kind, math.prod(shape), start + begin).reshape(shape)
+        for name, (kind, shape, begin, _) in parts.items()
+    }
+    return Shard(arrays, about, mapping)
+
+
+def checksum(arrays: Mapping[str, Array]) -> str:
+    """Return a CRC-32 over names, types, shapes and values."""
+    found = 0
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found = zlib.crc32(f"{name}|{array.dtype.str}|{array.shape}|".encode(), found)
+        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
+
+
+def _part(entry: Mapping[str, Any], room: int) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    kind, shape = _TYPES[entry["dtype"]], tuple(int(side) for side in entry["shape"])
+    begin, end = entry["data_offsets"]
+    if min(shape, default=0) < 0 or not 0 <= begin <= end <= room or end - begin != math.prod(shape) * kind.itemsize:
+        raise ValueError("its header does not fit its content")
+    return kind, shape, begin, end
