@@ -25,6 +25,7 @@ from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.report.page import write_page
 from tutelage.run import Run, Stage, open_run, versions, write_json, write_whole
+from tutelage.store.packs import Packs
 from tutelage.tasks import TASKS
 from tutelage.training.distributed import World, pick_device, world
 
@@ -122,6 +123,7 @@ def _stages(
         run=opened,
         world=here,
         progress=progress,
+        packs=packs(recipe, data, opened.folder, progress),
         before=(read,),
     )
     stages = run_method(job)
@@ -136,6 +138,13 @@ def _stages(
     }
     found["folders"] = {stage.name: stage.folder.name for stage in opened.stages}
     return Result(opened.folder, found, tuple(opened.stages))
+
+
+def packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
+    """Return the images of a run's training data, to be decoded once when first needed."""
+    unlabeled = METHODS[recipe.method].needs_transfer
+    pools = (data.transfer, data.labeled) if unlabeled else (data.labeled,)
+    return Packs(recipe.store.root(folder), recipe.store.max_bytes, pools, progress)
 
 
 def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:

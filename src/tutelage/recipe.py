@@ -19,6 +19,7 @@ from tutelage.methods.finetune import FinetuneSettings
 from tutelage.models.sizes import native_size
 from tutelage.models.sources import is_path
 from tutelage.settings import Settings
+from tutelage.store.settings import StoreSettings
 from tutelage.tasks import TASKS
 from tutelage.views.settings import ViewSettings
 
@@ -44,6 +45,7 @@ class Recipe(Settings):
         baseline_finetune: How it does so in each baseline; as in ``finetune`` where not given. A resolved recipe has
             them all, for what suits a pretrained student does not suit one from scratch.
         export: Which files the run leaves.
+        store: Where packed images and teacher targets are kept, and how large they may become.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
@@ -62,6 +64,7 @@ class Recipe(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     baseline_finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
     export: ExportSettings = ExportSettings()
+    store: StoreSettings = StoreSettings()
     device: str = "auto"
 
     def resolved(self, *, short_side: int, labels: int, transfer: int) -> Recipe:

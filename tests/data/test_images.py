@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 
 from tutelage.data import images as images_module
-from tutelage.data.images import ImageBank, decode
+from tutelage.data.images import DecodedImages, decode, packed, short_side
 from tutelage.data.pixels import decode_pixels, image_size
 from tutelage.data.problems import ImageError
 from tutelage.data.readers import read_samples
@@ -325,80 +324,31 @@ def test_hidden_files_and_folders_are_not_listed(tmp_path: Path) -> None:
     assert read_samples(str(root), labeled=False).images == [root / "a" / "1.png"]
 
 
-class Counted(list[np.ndarray]):
-    """Images that count how often each is asked for."""
-
-    def __init__(self, images: list[np.ndarray]) -> None:
-        super().__init__(images)
-        self.asked = [0] * len(images)
-
-    def __getitem__(self, row: Any) -> Any:
-        self.asked[row] += 1
-        return super().__getitem__(row)
-
-
 def pictures(count: int, height: int = 8, width: int = 8) -> list[np.ndarray]:
     generator = np.random.default_rng(1)
     return list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
 
 
-def test_the_bank_gives_images_in_the_order_asked_for() -> None:
+def test_images_come_in_the_order_asked_for() -> None:
     images = pictures(4)
-    for found, row in zip(ImageBank(images, 8).get([3, 0, 3, 1]), [3, 0, 3, 1], strict=True):
+    rows = np.array([3, 0, 3, 1])
+    for found, row in zip(DecodedImages(images, 8).get(rows), rows, strict=True):
         assert torch.equal(found, decode(images[row]))
 
 
-def test_the_bank_decodes_what_it_keeps_only_once() -> None:
-    images = Counted(pictures(3))
-    bank = ImageBank(images, 8)
-    bank.get([0, 1, 2, 0])
-    bank.get([2, 1, 0])
-    assert images.asked == [1, 1, 1]
-
-
-def test_past_its_budget_the_bank_decodes_again_and_gives_the_same() -> None:
-    images = Counted(pictures(3))
-    bank = ImageBank(images, 8, budget=2 * 8 * 8 * 3 + 1)
-    first, second = bank.get([0, 1, 2]), bank.get([0, 1, 2])
-    assert images.asked == [1, 1, 2]
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-
-
-def test_large_images_are_kept_with_one_and_a_half_view_sides_and_their_aspect() -> None:
-    assert ImageBank(pictures(1, 60, 90), 20).get([0])[0].shape == (3, 30, 45)
+def test_large_images_are_downscaled_to_the_short_side_with_their_aspect() -> None:
+    assert packed(pictures(1, 60, 90)[0], 30).shape == (3, 30, 45)
 
 
 def test_small_images_are_kept_as_they_are() -> None:
-    images = pictures(1, 30, 90)
-    assert torch.equal(ImageBank(images, 20).get([0])[0], decode(images[0]))
+    image = pictures(1, 30, 90)[0]
+    assert torch.equal(packed(image, 30), decode(image))
 
 
-def test_threads_that_share_a_bank_get_the_same_images() -> None:
-    images = pictures(12)
-    bank = ImageBank(images, 8, budget=6 * 8 * 8 * 3)
-    wrong: list[int] = []
-
-    def work(seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        for _ in range(20):
-            rows = generator.integers(0, 12, 5).tolist()
-            wrong.extend(
-                row
-                for row, found in zip(rows, bank.get(rows), strict=True)
-                if not torch.equal(found, decode(images[row]))
-            )
-        finished.append(seed)
-
-    finished: list[int] = []
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(finished) == list(range(6))
-    assert not wrong
+def test_images_are_kept_one_and_a_half_times_as_large_as_their_views() -> None:
+    assert short_side(64) == 96
 
 
-def test_a_broken_image_in_a_bank_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_among_others_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.png"):
-        ImageBank([broken(tmp_path / "bad.png", "truncated")], 8).get([0])
+        DecodedImages([broken(tmp_path / "bad.png", "truncated")], 8).get(np.array([0]))

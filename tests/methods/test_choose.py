@@ -16,6 +16,7 @@ from tutelage.methods import Job
 from tutelage.methods.choose import Candidate, Choice, judge, ranked
 from tutelage.progress import Quiet
 from tutelage.run import Run
+from tutelage.store.packs import Packs
 from tutelage.tasks import Classification
 from tutelage.training.distributed import World
 
@@ -44,7 +45,17 @@ def labeled(count: int, name: str = "labeled") -> Samples:
 def job(tmp_path: Path, validation: Samples | None = None) -> Job:
     recipe: Any = SimpleNamespace(seed=0, folds=3)
     world = World(torch.device("cpu"))
-    return Job(recipe, Classification(), labeled(12), validation, labeled(1), Run(tmp_path), world, Quiet())
+    return Job(
+        recipe,
+        Classification(),
+        labeled(12),
+        validation,
+        labeled(1),
+        Run(tmp_path),
+        world,
+        Quiet(),
+        Packs(tmp_path, 0, (), Quiet()),
+    )
 
 
 class Knows:

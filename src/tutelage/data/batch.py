@@ -25,6 +25,7 @@ class Batch:
         indices: Rows of the samples, int64 [B].
         targets: The task's targets (classification: class numbers [B], or shares [B, C] of mixed views), if any.
         valid: Which rows (or pixels, for dense tasks) count, bool; ``None`` for all.
+        view: Number of the view that each sample is seen in; stored targets are found by it.
     """
 
     inputs: Mapping[str, RawInputs]
@@ -32,6 +33,7 @@ class Batch:
     indices: Tensor
     targets: Tensor | None = None
     valid: Tensor | None = None
+    view: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from tutelage.data.pixels import decode_pixels, decoded, named, open_content, read_content
-from tutelage.data.samples import ImageSource
-
-BANK_BYTES = 2 << 30
-"""How much memory decoded images may take before the rest is decoded again each time."""
+from tutelage.data.samples import ImageSource, IntArray
 
 PACK_SHARE = 1.5
 """Images are kept with a short side of this many view sides, so that small crops stay sharp."""
@@ -89,49 +84,55 @@ def _probe() -> bytes:
     return file.getvalue()
 
 
-class ImageBank:
-    """Decoded images, kept in memory up to a budget.
+class Images(Protocol):
+    """Where a loader takes images from, decoded and no larger than its views need; safe to use from threads."""
 
-    Images larger than ``PACK_SHARE`` views are kept downscaled (antialiased, aspect kept). Safe to use from
-    several threads.
-
-    Args:
-        sources: The images.
-        view: Side of the views that will be cut, in pixels.
-        budget: Most bytes to keep.
-    """
-
-    def __init__(self, sources: Sequence[ImageSource], view: int, *, budget: int = BANK_BYTES) -> None:
-        self._sources = sources
-        self._short_side = round(view * PACK_SHARE)
-        self._budget = budget
-        self._kept: dict[int, Tensor] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
-        # Pillow lets other threads run while it decodes; more threads than cores gain nothing.
-        self._pool = ThreadPoolExecutor(max_workers=min(8, torch.get_num_threads() + 1), thread_name_prefix="decode")
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def get(self, rows: Sequence[int]) -> list[Tensor]:
+    def get(self, rows: IntArray) -> list[Tensor]:
         """Return the images in ``rows``, each uint8 [3, H, W].
 
         Raises:
             DataError: One cannot be decoded.
         """
-        missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        fresh = dict(zip(missing, self._pool.map(self._load, missing), strict=True))
-        with self._lock:
-            for row, image in fresh.items():
-                if self._bytes + image.nbytes <= self._budget and row not in self._kept:
-                    self._kept[row] = image
-                    self._bytes += image.nbytes
-        return [fresh[row] if row in fresh else self._kept[row] for row in rows]
+        ...
 
-    def _load(self, row: int) -> Tensor:
-        image = decode(self._sources[row])
-        short = min(image.shape[-2:])
-        if short > self._short_side:
-            image = vision.resize(image, [self._short_side], antialias=True)
-        return image
+
+class DecodedImages:
+    """Images that are decoded each time they are asked for.
+
+    Args:
+        sources: The images.
+        short_side: Images with a longer one are downscaled to it (see :func:`packed`).
+    """
+
+    def __init__(self, sources: Sequence[ImageSource], short_side: int) -> None:
+        self._sources = sources
+        self._short_side = short_side
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        """Decode the images in ``rows``.
+
+        Raises:
+            DataError: One cannot be decoded.
+        """
+        return [packed(self._sources[row], self._short_side) for row in rows]
+
+
+def short_side(view: int) -> int:
+    """Return the short side, in pixels, of images that views of this side are cut from."""
+    return round(view * PACK_SHARE)
+
+
+def packed(source: ImageSource, short_side: int) -> Tensor:
+    """Decode an image and downscale it (antialiased, aspect kept) to a short side, if it is larger.
+
+    Returns:
+        uint8 [3, H, W], in no particular memory layout.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    image = decode(source)
+    if min(image.shape[-2:]) > short_side:
+        resized: Tensor = vision.resize(image, [short_side], antialias=True)
+        return resized
+    return image

@@ -6,6 +6,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.data.batch import Batch
-from tutelage.data.images import ImageBank
+from tutelage.data.images import DecodedImages, Images, short_side
 from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, RecipeError
 from tutelage.models.preprocess import PairInputs, RawInputs
 from tutelage.views import mix, mix_targets, pairing, render, sample_views
-from tutelage.views.policy import ViewPolicy
+from tutelage.views.policy import ViewPolicy, Views
 
 AHEAD = 3
 """Batches prepared while the model trains."""
+
+MOST_WORKERS = 8
+"""Threads that a loader uses to decode and to render."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Loader:
         groups: View groups by name. Texts are given as they are in every group.
         batch_size: Samples a step, over all processes; at most the number of samples.
         seed: Seed of order and views.
-        bank: Decoded images to share with other loaders of the same samples.
+        images: The samples' images, at least 1.5 times as large as the views where the originals are; decoded each
+            time if not given.
+        views: How many different views a sample has: epochs past it see them again, in another order. ``None`` for
+            new ones in every epoch.
         rank: This process's number, and ``world`` the number of processes: each takes its part of every batch.
 
     Raises:
@@ -66,7 +73,8 @@ class Loader:
         *,
         batch_size: int,
         seed: int,
-        bank: ImageBank | None = None,
+        images: Images | None = None,
+        views: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -75,8 +83,9 @@ class Loader:
         self.samples = samples
         self.groups = dict(groups)
         self.mixes = any(_mixes(group.policy) for group in groups.values())
-        self._views = sum(group.count for group in groups.values())
-        if self.mixes and self._views > 1:
+        self.views = views
+        self._shots = sum(group.count for group in groups.values())
+        if self.mixes and self._shots > 1:
             raise RecipeError("mixup and CutMix need a single view of each sample; set both to 0 for several views")
         unit = world * (2 if self.mixes else 1)
         self.batch_size = max(min(batch_size, len(samples)) // unit, 1) * unit
@@ -86,7 +95,12 @@ class Loader:
         self._seed = seed
         self._rank, self._world = rank, world
         side = max((group.size for group in groups.values()), default=0)
-        self.bank = bank or (None if samples.images is None else ImageBank(samples.images, side))
+        self._images = images
+        if images is None and samples.images is not None:
+            self._images = DecodedImages(samples.images, short_side(side))
+        # Each with one compute thread: teams of them would fight for the same cores.
+        self._workers = min(MOST_WORKERS, torch.get_num_threads())
+        self._pool = ThreadPoolExecutor(self._workers, "views", torch.set_num_threads, (1,))
         self._targets = None if samples.targets is None else torch.from_numpy(np.ascontiguousarray(samples.targets))
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
@@ -99,20 +113,37 @@ class Loader:
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, from step ``start`` on."""
-        partners = pairing(self.samples.keys, number, seed=self._seed) if self.mixes else None
+        view = number if self.views is None else number % self.views
+        partners = self._partners(view)
         order = epoch_order(len(self.samples), number, seed=self._seed, partners=partners)
         for step in range(start, self.steps_per_epoch):
             rows = np.resize(order, max(len(order), self.batch_size))[step * self.batch_size :][: self.batch_size]
             part = self.batch_size // self._world
-            yield self._batch(rows[self._rank * part : (self._rank + 1) * part], number, partners)
+            yield self._batch(rows[self._rank * part : (self._rank + 1) * part], view, partners)
 
-    def _batch(self, rows: IntArray, number: int, partners: IntArray | None) -> Batch:
+    def view(self, number: int, rows: IntArray) -> Iterator[Batch]:
+        """Yield some samples in one of their views, as every epoch shows them, in batches and in no particular order.
+
+        Args:
+            number: Of the view.
+            rows: Which samples.
+        """
+        partners = self._partners(number)
+        if partners is not None:  # pairs side by side: partners in the same batch are rendered once
+            rows = rows[np.argsort(np.minimum(rows, partners[rows]), kind="stable")]
+        for start in range(0, len(rows), self.batch_size):
+            yield self._batch(rows[start : start + self.batch_size], number, partners)
+
+    def _partners(self, view: int) -> IntArray | None:
+        return pairing(self.samples.keys, view, seed=self._seed) if self.mixes else None
+
+    def _batch(self, rows: IntArray, view: int, partners: IntArray | None) -> Batch:
         inputs: dict[str, RawInputs] = {}
         targets = None if self._targets is None else self._targets[torch.from_numpy(rows)]
-        first = number * self._views  # no two views of a sample share a number, and with it their crop and flip
+        first = view * self._shots  # no two views of a sample share a number, and with it their crop and flip
         for name, group in self.groups.items():
             images: Tensor | None = None
-            if self.bank is not None:
+            if self._images is not None:
                 images, targets = self._render(group, rows, first, partners, targets)
                 first += group.count
             texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
@@ -121,36 +152,48 @@ class Loader:
             else:
                 inputs[name] = images if texts is None else PairInputs(images, texts)
         counts = {name: group.count for name, group in self.groups.items()}
-        return Batch(inputs, counts, torch.from_numpy(rows), targets)
+        return Batch(inputs, counts, torch.from_numpy(rows), targets, view=view)
 
     def _render(
         self, group: ViewGroup, rows: IntArray, first: int, partners: IntArray | None, targets: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        assert self.bank is not None
-        pictures = self.bank.get(rows.tolist())
-        aspects = np.array([picture.shape[2] / picture.shape[1] for picture in pictures])
-        mates = None if partners is None else partners[rows]
-        shots = []
-        for shot in range(group.count):
-            views = sample_views(
-                group.policy,
-                self.samples.keys[rows],
-                rows,
-                np.full(len(rows), first + shot),
-                seed=self._seed,
-                aspects=aspects,
-                partners=mates,
-            )
-            image = render(pictures, views, group.size)
-            if mates is not None:
-                where = {int(row): position for position, row in enumerate(rows)}
-                positions = np.array([where.get(int(mate), at) for at, mate in enumerate(views.partner)])
-                image = mix(image, views, positions)
-                if targets is not None:
-                    shares = F.one_hot(targets, len(self.samples.classes)).float()
-                    targets = mix_targets(shares, torch.from_numpy(views.weight), torch.from_numpy(positions))
-            shots.append(image)
-        return torch.cat(shots), targets
+        if partners is None:
+            shots = [self._shown(group, rows, first + shot, None)[0] for shot in range(group.count)]
+            return torch.cat(shots), targets
+        # Partners that are not in the batch are rendered for it, and left out afterwards.
+        every = np.concatenate([rows, np.setdiff1d(partners[rows], rows)])
+        images, views = self._shown(group, every, first, partners)
+        where = {int(row): position for position, row in enumerate(every)}
+        positions = np.array([where[int(mate)] for mate in views.partner])
+        if targets is not None:
+            assert self._targets is not None
+            shares = F.one_hot(self._targets[torch.from_numpy(every)], len(self.samples.classes)).float()
+            targets = mix_targets(shares, torch.from_numpy(views.weight), torch.from_numpy(positions))[: len(rows)]
+        return mix(images, views, positions)[: len(rows)], targets
+
+    def _shown(
+        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None
+    ) -> tuple[Tensor, Views]:
+        """Render one view of each row, not yet mixed; workers share the rows."""
+        source = self._images
+        assert source is not None
+        edges = np.linspace(0, len(rows), min(self._workers, len(rows)) + 1).astype(int).tolist()
+        parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+        pictures = list(itertools.chain(*self._pool.map(lambda part: source.get(rows[part]), parts)))
+        views = sample_views(
+            group.policy,
+            self.samples.keys[rows],
+            rows,
+            np.full(len(rows), number),
+            seed=self._seed,
+            aspects=np.array([picture.shape[2] / picture.shape[1] for picture in pictures]),
+            partners=None if partners is None else partners[rows],
+        )
+
+        def shown(part: slice) -> Tensor:
+            return render(pictures[part], views[part], group.size)
+
+        return torch.cat(list(self._pool.map(shown, parts))), views
 
 
 def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:

@@ -35,6 +35,11 @@ class Method:
         """Whether a teacher must be named."""
         return "adapt" in self.stages
 
+    @property
+    def needs_transfer(self) -> bool:
+        """Whether it learns from unlabeled data."""
+        return "distill" in self.stages
+
 
 METHODS: dict[str, Method] = {
     "scratch": Method("train the student on the labels alone", {"finetune": finetune}, "random"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import DEFAULT_GROUP
+from tutelage.data.images import short_side
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.data.splits import folds
@@ -20,6 +21,7 @@ from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder
 from tutelage.progress import Progress
 from tutelage.run import Outputs, Run, Stage, Work
+from tutelage.store.packs import Packs
 from tutelage.tasks import Task
 from tutelage.training.distributed import World
 
@@ -43,6 +45,7 @@ class Job:
         run: The run folder.
         world: Device and processes.
         progress: Shows where work is.
+        packs: The data's images, decoded once.
         before: Stages that everything here builds on.
         prefix: Put before stage names, for baselines inside another run.
     """
@@ -55,6 +58,7 @@ class Job:
     run: Run
     world: World
     progress: Progress
+    packs: Packs
     before: tuple[Stage, ...] = ()
     prefix: str = ""
 
@@ -114,16 +118,26 @@ class Job:
         crop = self.recipe.views.crop or 1.0
         return predict_outputs(model, samples, size=preprocess.size, crop=crop, output=output, cost=cost)
 
-    def loader(self, samples: Samples, batch_size: int) -> Loader:
-        """Return a loader of augmented views for training."""
-        views = self.recipe.views
-        assert views.policy is not None
-        assert views.size is not None
+    def loader(self, samples: Samples, batch_size: int, *, views: int | None = None, mixed: bool = True) -> Loader:
+        """Return a loader of augmented views for training.
+
+        Args:
+            samples: What to load.
+            batch_size: Samples a step.
+            views: Different views a sample has; new ones in every epoch if not given.
+            mixed: Whether views are mixed, where the policy says so.
+        """
+        settings = self.recipe.views
+        assert settings.policy is not None
+        assert settings.size is not None
+        policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
         return Loader(
             samples,
-            {DEFAULT_GROUP: ViewGroup(views.policy, views.size)},
+            {DEFAULT_GROUP: ViewGroup(policy, settings.size)},
             batch_size=batch_size,
             seed=self.recipe.seed,
+            images=self.packs.images(samples, short_side(settings.size)),
+            views=views,
             rank=self.world.rank,
             world=self.world.size,
         )

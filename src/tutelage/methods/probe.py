@@ -9,12 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.data.images import ImageBank
+from tutelage.data.batch import DEFAULT_GROUP
 from tutelage.data.samples import Samples
 from tutelage.ledger import Cost, counted
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
-from tutelage.views import render, sample_views
 
 BATCH = 64
 
@@ -42,29 +41,17 @@ class CachedFeatures:
 
 def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: Cost) -> CachedFeatures:
     """Run the encoder once over each sample's evaluation view and ``views`` augmented views."""
-    policy, size = job.recipe.views.policy, job.recipe.views.size
-    assert policy is not None
-    assert size is not None
-    unmixed = policy.model_copy(update={"mix": 0.0})  # a probe takes one class a row
     found = [job.predict(model, samples, output="features", cost=cost)]
-    assert samples.images is not None
-    bank = ImageBank(samples.images, size)
+    loader = job.loader(samples, BATCH, mixed=False)  # a probe takes one class a row
     model.eval()
     for number in range(views):
         parts = []
-        for start in range(0, len(samples), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(samples)))
-            pictures = bank.get(rows.tolist())
-            aspects = np.array([picture.shape[2] / picture.shape[1] for picture in pictures])
-            numbers = np.full(len(rows), number)
-            drawn = sample_views(
-                unmixed, samples.keys[rows], rows, numbers, seed=job.recipe.seed, aspects=aspects, partners=None
-            )
-            moved = render(pictures, drawn, size).to(job.world.device)
+        for batch in loader.view(number, np.arange(len(samples))):
+            moved = batch.to(job.world.device).inputs[DEFAULT_GROUP]
             with torch.no_grad():
                 outputs, flops = counted(lambda moved=moved: model(moved, {"features"}))  # type: ignore[misc]
             parts.append(outputs.require("features").float().cpu())
-            cost.add(Cost(images=len(rows), flops=flops))
+            cost.add(Cost(images=len(batch), flops=flops))
         found.append(torch.cat(parts))
     rows_by_id = {name: row for row, name in enumerate(samples.ids)}
     return CachedFeatures(rows_by_id, torch.stack(found), torch.from_numpy(samples.labels()))

@@ -93,7 +93,7 @@ def open_shard(path: Path) -> Shard:
             parts = {name: _part(entry, size - start) for name, entry in header.items()}
             if start + max((end for *_, end in parts.values()), default=0) != size:
                 raise ShardError(f"{path}: cut short, or longer than it should be")
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants memory that can be written
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{path}: {error}") from error
     arrays = {

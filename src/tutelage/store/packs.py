@@ -1,0 +1,247 @@
+"""Packed images: decoded and downscaled once, as uint8 in mapped shards."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.data.images import DecodedImages, Images
+from tutelage.data.loader import MOST_WORKERS
+from tutelage.data.pixels import image_size
+from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.errors import RunError
+from tutelage.ledger import Cost
+from tutelage.progress import Progress
+from tutelage.store.budget import Budget
+from tutelage.store.folder import Store
+from tutelage.store.shards import Array, Shard
+
+PACKING = 1
+"""Version of what a packed image is: how it is decoded, downscaled and laid out."""
+
+SHARD_BYTES = 64 << 20
+"""About how large a shard is."""
+
+MOST_ROWS = 8192
+"""Most images a shard."""
+
+MEASURED = 100
+"""Images whose size is looked at to estimate how large a pack will be."""
+
+TOUCHED = 128 << 20
+"""Bytes read before the memory that they were mapped to is given back."""
+
+
+class PackedImages:
+    """Images from a pack; those that had no room in it are decoded each time.
+
+    Args:
+        store: The pack; open as long as its images are in use.
+        shards: Its shards in order; ``None`` for those that had no room.
+        rows: Images a shard.
+        others: Gives the images that are in no shard.
+    """
+
+    def __init__(self, store: Store, shards: Sequence[Shard | None], rows: int, others: Images) -> None:
+        self._store = store
+        self._shards = shards
+        self._rows = rows
+        self._others = others
+        self._touched = 0
+        self._lock = threading.Lock()
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        """Return the images in ``rows``, each uint8 [3, H, W]: views of the pack, read as they are used."""
+        found, size = [], 0
+        for row in rows.tolist():
+            shard = self._shards[row // self._rows]
+            if shard is None:
+                found.append(self._others.get(np.array([row]))[0])
+                continue
+            place = row % self._rows
+            height, width = shard.arrays["sizes"][place].tolist()
+            start = int(shard.arrays["starts"][place])
+            pixels = shard.arrays["pixels"][start : start + 3 * height * width]
+            found.append(torch.from_numpy(pixels).view(height, width, 3).permute(2, 0, 1))
+            size += pixels.nbytes
+        self._count(size)
+        return found
+
+    def _count(self, size: int) -> None:
+        """Keep mapped memory from growing with the number of images: what was read long ago is given back."""
+        with self._lock:
+            self._touched += size
+            if self._touched < TOUCHED:
+                return
+            self._touched = 0
+        for shard in self._shards:
+            if shard is not None:
+                shard.release()
+
+
+@dataclass(frozen=True)
+class SomeImages:
+    """Some of the images of a pack, in an order of their own.
+
+    Attributes:
+        images: All of them.
+        rows: Which.
+    """
+
+    images: Images
+    rows: IntArray
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        """Return the images in ``rows`` of these."""
+        return self.images.get(self.rows[rows])
+
+
+class Packs:
+    """The packs of a run, each built or opened when it is first needed.
+
+    Args:
+        root: Folder of all stores.
+        max_bytes: Most that they may hold together.
+        pools: Samples whose images are packed together; whatever is a part of one, such as a fold, uses its pack.
+        progress: Shows packing.
+    """
+
+    def __init__(self, root: Path, max_bytes: int, pools: tuple[Samples, ...], progress: Progress) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._pools = pools
+        self._progress = progress
+        self._open: dict[tuple[int, int], Images] = {}
+
+    def images(self, samples: Samples, short_side: int) -> Images:
+        """Return the images of some samples, from a pack if they are a part of one of the pools.
+
+        Args:
+            samples: The samples.
+            short_side: Of the images, where the originals are larger.
+
+        Raises:
+            DataError: An image cannot be decoded (any more).
+        """
+        assert samples.images is not None
+        for number, pool in enumerate(self._pools):
+            rows = _places(samples, pool)
+            if rows is not None:
+                if (number, short_side) not in self._open:
+                    pack = pack_images(self._root, self._max_bytes, pool, short_side, self._progress)
+                    self._open[number, short_side] = pack
+                return SomeImages(self._open[number, short_side], rows)
+        return DecodedImages(samples.images, short_side)
+
+
+def pack_images(root: Path, max_bytes: int, samples: Samples, short_side: int, progress: Progress) -> Images:
+    """Decode all images once, or find that it has been done.
+
+    Where packs cannot be written, or not all of them, the other images are decoded each time; that is said.
+
+    Args:
+        root: Folder of all stores.
+        max_bytes: Most that they may hold together.
+        samples: The samples.
+        short_side: Of the images, where the originals are larger.
+        progress: Shows packing.
+
+    Raises:
+        DataError: An image cannot be decoded.
+    """
+    assert samples.images is not None
+    live = DecodedImages(samples.images, short_side)
+    rows = max(1, min(MOST_ROWS, SHARD_BYTES // (4 * short_side**2)))
+    names = [f"{number:06d}" for number in range(math.ceil(len(samples) / rows))]
+    identity = {
+        "packing": PACKING,
+        "short_side": short_side,
+        "rows": rows,
+        "samples": samples.without_targets().fingerprint,
+    }
+    try:
+        store = Store(root, "packs", identity)
+        if not all(name in store for name in names):
+            _build(store, names, samples.images, live, rows, Budget(root, max_bytes), progress)
+    except RunError as error:
+        progress.say(f"{error}. Images are decoded in every epoch")
+        return live
+    found = [store.shard(name) if name in store else None for name in names]
+    if lacking := sum(shard is None for shard in found):
+        share = min(len(samples), lacking * rows) / len(samples)
+        progress.say(f"store.max_gb or the disk leaves no room for {share:.0%} of the images: they are decoded live")
+    return PackedImages(store, found, rows, live)
+
+
+def _build(
+    store: Store,
+    names: Sequence[str],
+    sources: Sequence[ImageSource],
+    live: Images,
+    rows: int,
+    budget: Budget,
+    progress: Progress,
+) -> None:
+    image_bytes = _mean_bytes(sources, store.identity["short_side"])
+    workers = min(MOST_WORKERS, torch.get_num_threads())
+    with ThreadPoolExecutor(workers, "pack", torch.set_num_threads, (1,)) as pool:
+        ahead: dict[int, list[Future[Array]]] = {}
+
+        def decode(number: int) -> list[Future[Array]]:
+            start, stop = number * rows, min((number + 1) * rows, len(sources))
+            return [pool.submit(_pixels, live, row) for row in range(start, stop)]
+
+        def make(name: str, cost: Cost) -> Mapping[str, Array]:
+            number = int(name)
+            images = [future.result() for future in ahead.pop(number, None) or decode(number)]
+            if number + 1 < len(names) and names[number + 1] not in store:
+                ahead[number + 1] = decode(number + 1)  # while this one is written
+            starts = np.cumsum([0] + [image.size for image in images], dtype=np.int64)
+            sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
+            return {"pixels": np.concatenate([image.ravel() for image in images]), "starts": starts, "sizes": sizes}
+
+        try:
+            store.build(
+                names, make, budget=budget, progress=progress, label="pack images", room=lambda _: rows * image_bytes
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _pixels(images: Images, row: int) -> Array:
+    """Return one image, uint8 [H, W, 3]: rows of pixels, as a crop of them is read."""
+    return np.ascontiguousarray(images.get(np.array([row]))[0].permute(1, 2, 0).numpy())
+
+
+def _mean_bytes(sources: Sequence[ImageSource], short_side: int) -> int:
+    """Estimate the bytes of a packed image from the sizes of some."""
+    rows = np.linspace(0, len(sources) - 1, min(MEASURED, len(sources))).astype(int)
+    sizes = np.array([image_size(sources[row]) for row in rows], dtype=np.float64)
+    shares = np.minimum(1.0, short_side / sizes.min(axis=1))
+    return math.ceil(3 * float((sizes.prod(axis=1) * shares**2).mean()))
+
+
+def _places(samples: Samples, pool: Samples) -> IntArray | None:
+    """Return where in a pool each sample is, or ``None`` if one is not there: other data may have the same ids."""
+    if samples is pool:
+        return np.arange(len(pool))
+    assert samples.images is not None
+    assert pool.images is not None
+    places = {name: row for row, name in enumerate(pool.ids)}
+    rows = [places.get(name, -1) for name in samples.ids]
+    same = all(row >= 0 and _same(image, pool.images[row]) for row, image in zip(rows, samples.images, strict=True))
+    return np.array(rows, dtype=np.int64) if same else None
+
+
+def _same(one: ImageSource, other: ImageSource) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return one is other or np.array_equal(one, other)  # type: ignore[arg-type]
+    return one is other or one == other
