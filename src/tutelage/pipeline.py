@@ -113,19 +113,7 @@ def _stages(
     here: World,
     progress: Progress,
 ) -> Result:
-    read = _read(data, opened)
-    job = Job(
-        recipe=recipe,
-        task=TASKS[recipe.task],
-        labeled=data.labeled,
-        validation=data.validation,
-        transfer=data.transfer,
-        run=opened,
-        world=here,
-        progress=progress,
-        packs=packs(recipe, data, opened.folder, progress),
-        before=(read,),
-    )
+    job = _job(recipe, data, opened, here, progress)
     stages = run_method(job)
     evaluated = evaluate(job, stages, data.test)
     exported = export(job, stages, provenance(recipe, data))
@@ -140,7 +128,22 @@ def _stages(
     return Result(opened.folder, found, tuple(opened.stages))
 
 
-def packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
+def _job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Job:
+    return Job(
+        recipe=recipe,
+        task=TASKS[recipe.task],
+        labeled=data.labeled,
+        validation=data.validation,
+        transfer=data.transfer,
+        run=opened,
+        world=here,
+        progress=progress,
+        packs=_packs(recipe, data, opened.folder, progress),
+        before=(_read(data, opened),),
+    )
+
+
+def _packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
     """Return the images of a run's training data, to be decoded once when first needed."""
     unlabeled = METHODS[recipe.method].needs_transfer
     pools = (data.transfer, data.labeled) if unlabeled else (data.labeled,)

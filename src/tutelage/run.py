@@ -156,18 +156,23 @@ def fingerprint_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str | Sequence[bytes | memoryview]) -> None:
     """Write a file whole or not at all: under a temporary name beside it, then renamed.
+
+    Args:
+        path: The file.
+        content: What it shall hold; several parts one after the other.
 
     Raises:
         RunError: It cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
+    parts = [data] if isinstance(data, bytes) else data
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)

@@ -33,6 +33,9 @@ SHARD_BYTES = 64 << 20
 MOST_ROWS = 8192
 """Most images a shard."""
 
+BLOCK = 16
+"""Images that a thread decodes at a time."""
+
 MEASURED = 100
 """Images whose size is looked at to estimate how large a pack will be."""
 
@@ -193,15 +196,16 @@ def _build(
     image_bytes = _mean_bytes(sources, store.identity["short_side"])
     workers = min(MOST_WORKERS, torch.get_num_threads())
     with ThreadPoolExecutor(workers, "pack", torch.set_num_threads, (1,)) as pool:
-        ahead: dict[int, list[Future[Array]]] = {}
+        ahead: dict[int, list[Future[list[Array]]]] = {}
 
-        def decode(number: int) -> list[Future[Array]]:
-            start, stop = number * rows, min((number + 1) * rows, len(sources))
-            return [pool.submit(_pixels, live, row) for row in range(start, stop)]
+        def decode(number: int) -> list[Future[list[Array]]]:
+            stop = min((number + 1) * rows, len(sources))
+            parts = [np.arange(start, min(start + BLOCK, stop)) for start in range(number * rows, stop, BLOCK)]
+            return [pool.submit(_pixels, live, part) for part in parts]
 
         def make(name: str, cost: Cost) -> Mapping[str, Array]:
             number = int(name)
-            images = [future.result() for future in ahead.pop(number, None) or decode(number)]
+            images = [image for future in ahead.pop(number, None) or decode(number) for image in future.result()]
             if number + 1 < len(names) and names[number + 1] not in store:
                 ahead[number + 1] = decode(number + 1)  # while this one is written
             starts = np.cumsum([0] + [image.size for image in images], dtype=np.int64)
@@ -216,9 +220,9 @@ def _build(
             pool.shutdown(cancel_futures=True)
 
 
-def _pixels(images: Images, row: int) -> Array:
-    """Return one image, uint8 [H, W, 3]: rows of pixels, as a crop of them is read."""
-    return np.ascontiguousarray(images.get(np.array([row]))[0].permute(1, 2, 0).numpy())
+def _pixels(images: Images, rows: IntArray) -> list[Array]:
+    """Return images as uint8 [H, W, 3]: rows of pixels, as a crop of them is read."""
+    return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images.get(rows)]
 
 
 def _mean_bytes(sources: Sequence[ImageSource], short_side: int) -> int:
