@@ -10,12 +10,14 @@ import torch
 
 from tutelage.data.batch import Batch
 from tutelage.models.outputs import Outputs
-from tutelage.objectives import OBJECTIVES, Logits, Objective, Supervised
+from tutelage.objectives import OBJECTIVES, ImageFeatures, Logits, Objective, Patches, Supervised
 from tutelage.tasks import Classification
 
 MADE: dict[str, Callable[[], Objective]] = {
     "supervised": lambda: Supervised(Classification(), label_smoothing=0.1),
     "logits": lambda: Logits(temperature=2.0),
+    "patches": lambda: Patches(5, 5),
+    "image": lambda: ImageFeatures(5, {"features": 5}, width=3),
 }
 OUTPUTS = {field.name for field in fields(Outputs)}
 SIZES = {"logits": (4, 3), "features": (4, 5), "embedding": (4, 6), "patches": (4, 5, 2, 2)}
