@@ -1,7 +1,7 @@
 """Augmentation as data: draw a view's parameters, apply them to a batch."""
 
 from tutelage.views.operations import OPERATIONS, apply_operation
-from tutelage.views.policy import POLICIES, Augmentation, ViewPolicy, Views
+from tutelage.views.policy import POLICIES, SCHEME, Augmentation, ViewPolicy, Views
 from tutelage.views.render import mix, mix_targets, pixel_box, render
 from tutelage.views.sample import center_views, pairing, sample_views
 
@@ -9,6 +9,7 @@ __all__ = [
     "Augmentation",
     "OPERATIONS",
     "POLICIES",
+    "SCHEME",
     "ViewPolicy",
     "Views",
     "apply_operation",

@@ -1,24 +1,26 @@
-"""RandAugment's operations: which there are, how strong each is, and how one is applied.
+"""RandAugment's operations: which there are, how strong each is, and how they are applied to a batch.
 
 The space is torchvision's ``RandAugment`` with 31 magnitudes (Cubuk et al., 2020, arXiv:1909.13719). Strengths do
 not depend on the resolution: translations are shares of the width or height, all else is resolution-free as it is.
+On the CPU results equal those of ``torchvision.transforms.v2.functional`` bit for bit.
 """
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
+from tutelage.views import pointwise, spatial
 from tutelage.views.policy import FloatArray
+
+Ints = npt.NDArray[np.int64]
 
 MAGNITUDES = 31
 
@@ -27,64 +29,43 @@ MAGNITUDES = 31
 class Operation:
     """One operation, and the strength that magnitudes 0 and 30 stand for; between them it is linear.
 
+    An operation has ``tables`` if it maps levels to levels, ``apply`` if it is another kind of change, and neither
+    if it changes nothing.
+
     Attributes:
-        apply: Changes images, uint8 [..., 3, h, w], by a strength.
         weakest: Strength at magnitude 0.
         strongest: Strength at magnitude 30.
         signed: Whether half of the draws take the negative strength.
+        tables: From images, uint8 [n, 3, h, w], and their strengths, [n], makes their lookup tables, uint8
+            [n, 3, 256] or, where channels share one, [n, 1, 256].
+        apply: Changes images, uint8 [n, 3, h, w], that share a strength.
+        tolerance: How many of the 255 levels a result may differ by between devices, which fuse floating-point
+            operations each in their own way. Where it is 0 there is nothing to fuse.
     """
 
-    apply: Callable[[Tensor, float], Tensor]
     weakest: float = 0.0
     strongest: float = 0.0
     signed: bool = False
-
-
-def _affine(images: Tensor, **change: Any) -> Tensor:
-    still: dict[str, Any] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
-    moved: Tensor = v2.functional.affine(images, **(still | change))
-    return moved
-
-
-def _shear_x(images: Tensor, slope: float) -> Tensor:
-    return _affine(images, shear=[math.degrees(math.atan(slope)), 0.0], center=[0, 0])
-
-
-def _shear_y(images: Tensor, slope: float) -> Tensor:
-    return _affine(images, shear=[0.0, math.degrees(math.atan(slope))], center=[0, 0])
-
-
-def _whole_pixels(share: float, extent: int) -> int:
-    # Truncates, as torchvision does. The small term keeps a share that stands for a whole number of pixels from
-    # losing one of them to float32.
-    return int(math.copysign(math.floor(abs(share) * extent + 1e-3), share))
-
-
-def _translate_x(images: Tensor, share: float) -> Tensor:
-    return _affine(images, translate=[_whole_pixels(share, images.shape[-1]), 0])
-
-
-def _translate_y(images: Tensor, share: float) -> Tensor:
-    return _affine(images, translate=[0, _whole_pixels(share, images.shape[-2])])
+    tables: Callable[[Tensor, FloatArray], Tensor] | None = None
+    apply: Callable[[Tensor, float], Tensor] | None = None
+    tolerance: int = 0
 
 
 OPERATIONS: dict[str, Operation] = {
-    "Identity": Operation(lambda images, _: images),
-    "ShearX": Operation(_shear_x, 0.0, 0.3, signed=True),
-    "ShearY": Operation(_shear_y, 0.0, 0.3, signed=True),
-    "TranslateX": Operation(_translate_x, 0.0, 150 / 331, signed=True),
-    "TranslateY": Operation(_translate_y, 0.0, 150 / 331, signed=True),
-    "Rotate": Operation(lambda images, degrees: v2.functional.rotate(images, degrees), 0.0, 30.0, signed=True),
-    "Brightness": Operation(
-        lambda images, s: v2.functional.adjust_brightness(images, 1.0 + s), 0.0, 0.9, signed=True
-    ),
-    "Color": Operation(lambda images, s: v2.functional.adjust_saturation(images, 1.0 + s), 0.0, 0.9, signed=True),
-    "Contrast": Operation(lambda images, s: v2.functional.adjust_contrast(images, 1.0 + s), 0.0, 0.9, signed=True),
-    "Sharpness": Operation(lambda images, s: v2.functional.adjust_sharpness(images, 1.0 + s), 0.0, 0.9, signed=True),
-    "Posterize": Operation(lambda images, bits: v2.functional.posterize(images, round(bits)), 8.0, 4.0),
-    "Solarize": Operation(lambda images, threshold: v2.functional.solarize(images, threshold), 255.0, 0.0),
-    "AutoContrast": Operation(lambda images, _: v2.functional.autocontrast(images)),
-    "Equalize": Operation(lambda images, _: v2.functional.equalize(images)),
+    "Identity": Operation(),
+    "ShearX": Operation(0.0, 0.3, signed=True, apply=spatial.shear_x),
+    "ShearY": Operation(0.0, 0.3, signed=True, apply=spatial.shear_y),
+    "TranslateX": Operation(0.0, 150 / 331, signed=True, apply=spatial.translate_x),
+    "TranslateY": Operation(0.0, 150 / 331, signed=True, apply=spatial.translate_y),
+    "Rotate": Operation(0.0, 30.0, signed=True, apply=spatial.rotate),
+    "Brightness": Operation(0.0, 0.9, signed=True, tables=pointwise.brightness_tables),
+    "Color": Operation(0.0, 0.9, signed=True, apply=pointwise.color, tolerance=1),
+    "Contrast": Operation(0.0, 0.9, signed=True, tables=pointwise.contrast_tables, tolerance=1),
+    "Sharpness": Operation(0.0, 0.9, signed=True, apply=spatial.sharpness, tolerance=1),
+    "Posterize": Operation(8.0, 4.0, tables=pointwise.posterize_tables),
+    "Solarize": Operation(255.0, 0.0, tables=pointwise.solarize_tables),
+    "AutoContrast": Operation(tables=pointwise.autocontrast_tables),
+    "Equalize": Operation(tables=pointwise.equalize_tables),
 }
 """All operations. Their order is part of what a stored view means: ``Views.ops`` holds positions in it."""
 
@@ -116,4 +97,59 @@ def apply_operation(images: Tensor, op: int, strength: float) -> Tensor:
     Returns:
         uint8 of the same shape. Pixels from outside the image are 0; geometry is nearest-neighbor.
     """
-    return _IN_ORDER[op].apply(images, strength)
+    batch = images.reshape(-1, *images.shape[-3:]).clone(memory_format=torch.contiguous_format)
+    apply_operations(batch, np.full(len(batch), op), np.full(len(batch), strength, dtype=np.float32))
+    return batch.view(images.shape)
+
+
+def apply_operations(images: Tensor, ops: Ints, magnitudes: FloatArray) -> None:
+    """Apply to each image its own operation, in place; what an image becomes does not depend on the others.
+
+    Args:
+        images: uint8 [n, 3, h, w], contiguous.
+        ops: Positions in :data:`OPERATIONS`, int64 [n].
+        magnitudes: Signed strengths, as in ``Views.magnitudes``, float32 [n].
+    """
+    mapped: dict[int, list[int]] = defaultdict(list)
+    groups: dict[tuple[int, float], list[int]] = defaultdict(list)
+    for row, (op, strength) in enumerate(zip(ops.tolist(), magnitudes.tolist(), strict=True)):
+        if _IN_ORDER[op].tables:
+            mapped[op].append(row)
+        elif _IN_ORDER[op].apply:
+            groups[op, strength].append(row)
+    for (op, strength), members in groups.items():
+        apply = _IN_ORDER[op].apply
+        assert apply is not None
+        rows = np.array(members)
+        put_rows(images, rows, apply(take_rows(images, rows), strength))
+    if mapped:
+        _map_levels(images, mapped, magnitudes)
+
+
+def take_rows(images: Tensor, rows: Ints) -> Tensor:
+    """Return a copy of some rows of a batch."""
+    return images.index_select(0, torch.from_numpy(rows).to(images.device))
+
+
+def put_rows(images: Tensor, rows: Ints, values: Tensor) -> None:
+    """Write some rows of a contiguous batch."""
+    if images.device.type == "cpu":
+        # NumPy copies whole rows, where torch goes element by element and takes ten times as long.
+        images.numpy()[rows] = values.numpy()
+    else:
+        images.index_copy_(0, torch.from_numpy(rows).to(images.device), values)
+
+
+def _map_levels(images: Tensor, mapped: dict[int, list[int]], magnitudes: FloatArray) -> None:
+    """Apply all operations that have tables with one lookup; ``mapped`` holds each one's rows."""
+    rows = np.concatenate([np.array(members) for members in mapped.values()])
+    pixels = take_rows(images, rows)
+    tables = torch.empty(len(rows), 3, 256, dtype=torch.uint8, device=images.device)
+    start = 0
+    for op, members in mapped.items():
+        part = slice(start, start + len(members))
+        make = _IN_ORDER[op].tables
+        assert make is not None
+        tables[part] = make(pixels[part], magnitudes[members])
+        start = part.stop
+    put_rows(images, rows, pointwise.look_up(pixels, tables))

@@ -11,6 +11,13 @@ from pydantic import Field
 
 from tutelage.settings import Settings
 
+SCHEME = 1
+"""Version of what a view is: which parameters (policy, seed, key, number) draw, and which pixels they cut and mix.
+
+Stored targets carry it, since they belong to the pixels that a teacher saw. Raise it with every change that alters
+draws or pixels on the CPU; then targets of another version are not used.
+"""
+
 FloatArray = npt.NDArray[np.float32]
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]

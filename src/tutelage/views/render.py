@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode, v2
 
 from tutelage.errors import DataError, RecipeError
-from tutelage.views.operations import apply_operation
+from tutelage.views.crops import cut_each, cut_together
+from tutelage.views.operations import apply_operations, put_rows, take_rows
 from tutelage.views.policy import FloatArray, Views
 
 if TYPE_CHECKING:
@@ -57,8 +55,12 @@ def render(
     *,
     interpolation: Interpolation = "bilinear",
     exact: bool = False,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Cut one view out of each image, not yet mixed: crop and resize (antialiased), flip, operations, erase.
+
+    A view does not depend on what else is in the batch or on how images lie in memory. On the CPU an image whose
+    memory holds [H, W, 3] is cut faster than one whose memory holds [3, H, W].
 
     Args:
         images: B images, uint8 [3, H_i, W_i], all on one device.
@@ -66,9 +68,12 @@ def render(
         size: Side of the views, in pixels.
         interpolation: How crops are resized.
         exact: Resize in float32 without rounding to 8 bits, as exported graphs do.
+        device: Where views are cut; where the images are unless given. Crops are moved there before they are
+            resized. What devices other than the CPU make of an image may differ by what
+            :func:`tutelage.views.crops.resized` and :data:`OPERATIONS` tolerate.
 
     Returns:
-        float32 [B, 3, size, size] in 0..1.
+        float32 [B, 3, size, size] in 0..1, on ``device``.
 
     Raises:
         DataError: The images are not one for each view, or not uint8 [3, H, W].
@@ -78,15 +83,25 @@ def render(
         raise DataError(f"{len(images)} images for {len(views)} views; give one image a view")
     if exact and views.ops.any():
         raise RecipeError("exact views cannot have RandAugment operations, which work on 8 bits; set ops to 0")
-    batch = _resized_crops(images, views, size, interpolation, exact)
-    flipped = torch.from_numpy(np.flatnonzero(views.flip)).to(batch.device)
-    batch[flipped] = batch[flipped].flip(-1)
+    for row, image in enumerate(images):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise DataError(f"image {row} is {image.dtype} {list(image.shape)}; views are cut from uint8 [3, H, W]")
+    if not images:
+        return torch.empty(0, 3, size, size, device=device)
+    boxes = pixel_box(views.crop, [image.shape[1] for image in images], [image.shape[2] for image in images])
+    where = device or images[0].device
+    cut = cut_each if where.type == "cpu" else cut_together
+    batch = cut(images, boxes, size, interpolation=interpolation, exact=exact, device=where)
+    flipped = np.flatnonzero(views.flip)
+    if len(flipped):
+        put_rows(batch, flipped, take_rows(batch, flipped).flip(-1))
     for column in range(views.ops.shape[1]):
-        _apply_column(batch, views.ops[:, column], views.magnitudes[:, column])
+        apply_operations(batch, views.ops[:, column], views.magnitudes[:, column])
     erased = np.flatnonzero(views.erase[:, 2] > 0)
-    for row, (top, left, height, width) in zip(erased, pixel_box(views.erase[erased], size, size), strict=True):
+    places = pixel_box(views.erase[erased], size, size).tolist()
+    for row, (top, left, height, width) in zip(erased.tolist(), places, strict=True):
         batch[row, :, top : top + height, left : left + width] = 0
-    return batch.to(torch.float32).div_(255)
+    return _unit(batch)
 
 
 def mix(images: Tensor, views: Views, positions: npt.ArrayLike | Tensor) -> Tensor:
@@ -140,37 +155,12 @@ def mix_targets(targets: Tensor, weight: npt.ArrayLike | Tensor, positions: npt.
     return own[:, None] * targets + (1.0 - own[:, None]) * targets[where]
 
 
-def _resized_crops(
-    images: Sequence[Tensor], views: Views, size: int, interpolation: Interpolation, exact: bool
-) -> Tensor:
-    """Return the crops, uint8 [B, 3, size, size], or float32 in 0..255 if ``exact``."""
-    # One contiguous batch, so that what operations compute does not depend on how images lie in memory.
-    dtype = torch.float32 if exact else torch.uint8
-    batch = torch.empty(len(images), 3, size, size, dtype=dtype, device=images[0].device)
-    heights, widths = [image.shape[-2] for image in images], [image.shape[-1] for image in images]
-    boxes = pixel_box(views.crop, heights, widths).tolist()
-    mode = InterpolationMode(interpolation)
-    for row, (image, (top, left, height, width)) in enumerate(zip(images, boxes, strict=True)):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise DataError(f"image {row} is {image.dtype} {list(image.shape)}; views are cut from uint8 [3, H, W]")
-        crop = image[None, :, top : top + height, left : left + width]
-        if exact:
-            resized = F.interpolate(crop.float(), (size, size), mode=interpolation, antialias=True)
-            # Bicubic overshoots; an 8-bit image could not.
-            batch[row] = resized[0].clamp_(0, 255)
-        else:
-            batch[row] = v2.functional.resize(crop, [size, size], interpolation=mode, antialias=True)[0]
-    return batch
-
-
-def _apply_column(batch: Tensor, ops: Ints, magnitudes: FloatArray) -> None:
-    """Apply each sample's operation in place, one call for all samples that share operation and strength."""
-    groups: dict[tuple[int, float], list[int]] = defaultdict(list)
-    for row, step in enumerate(zip(ops.tolist(), magnitudes.tolist(), strict=True)):
-        groups[step].append(row)
-    for (op, strength), members in groups.items():
-        rows = torch.tensor(members, device=batch.device)
-        batch[rows] = apply_operation(batch[rows], op, strength)
+def _unit(batch: Tensor) -> Tensor:
+    """Bring levels, uint8 or float32, to float32 in 0..1."""
+    if batch.dtype == torch.uint8 and batch.device.type == "cpu":
+        # NumPy converts and divides in one pass.
+        return torch.from_numpy(np.true_divide(batch.numpy(), np.float32(255)))
+    return batch.to(torch.float32).div_(255)
 
 
 def _coverage(spans: FloatArray, size: int) -> FloatArray:
