@@ -8,6 +8,7 @@ much to do as on photographs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -16,13 +17,19 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from tutelage.data.batch import DEFAULT_GROUP
+from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.images import short_side
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.models import LinearHead, Model, build_encoder
-from tutelage.objectives import Logits
+from tutelage.models.outputs import Outputs
+from tutelage.objectives import Logits, Objective, Supervised
+from tutelage.progress import Quiet
+from tutelage.store.packs import pack_images
 from tutelage.tasks import TASKS
-from tutelage.training.phase import LiveTeacher, Phase
+from tutelage.training.distributed import World
+from tutelage.training.loop import _Trainer
+from tutelage.training.phase import LiveTeacher, Phase, TargetSource
 from tutelage.training.schedule import Schedule
 from tutelage.views import POLICIES, ViewPolicy
 
@@ -60,48 +67,85 @@ def pictures(folder: Path, count: int = IMAGES, side: int = SIDE) -> Samples:
     )
 
 
-def new_student() -> Model:
+def new_student(classes: int = CLASSES) -> Model:
     """Build the student, at random weights and in the memory format that it trains in."""
-    return _model(STUDENT)
+    return _model(STUDENT, classes)
 
 
-def new_teacher() -> Model:
+def new_teacher(classes: int = CLASSES) -> Model:
     """Build the teacher; its head is random too, so that its predictions differ."""
-    teacher = _model(TEACHER)
+    teacher = _model(TEACHER, classes)
     assert isinstance(teacher.head, LinearHead)
     torch.nn.init.normal_(teacher.head.linear.weight, std=0.1)
     return teacher.eval().requires_grad_(False)
 
 
-def new_loader(samples: Samples, policy: ViewPolicy, *, batch_size: int = BATCH) -> Loader:
-    """Return the loader of augmented views."""
-    return Loader(samples, {DEFAULT_GROUP: ViewGroup(policy, SIZE)}, batch_size=batch_size, seed=SEED)
+def new_loader(
+    samples: Samples, policy: ViewPolicy, store: Path, *, batch_size: int = BATCH, views: int | None = None
+) -> Loader:
+    """Return the loader of augmented views, from images packed in a folder of stores; as a run makes it."""
+    return Loader(
+        samples,
+        {DEFAULT_GROUP: ViewGroup(policy, SIZE)},
+        batch_size=batch_size,
+        seed=SEED,
+        images=pack_images(store, 10**12, samples, short_side(SIZE), Quiet()),
+        views=views,
+    )
 
 
 def live_phase(loader: Loader, teacher: Model, steps: int) -> Phase:
     """Return distillation with the teacher running on every batch."""
-    return Phase(
-        "live",
-        loader,
-        {"logits": (Logits(), 1.0)},
-        Schedule(steps=steps, batch_size=loader.batch_size, learning_rate=1e-3),
-        teachers={"teacher": LiveTeacher(teacher)},
-    )
+    return _phase("live", loader, Logits(), steps, {"teacher": LiveTeacher(teacher)})
 
 
-def cached_phase(samples: Samples, policy: ViewPolicy, steps: int, store: Path) -> Phase:
-    """Return distillation from the store, which is built if it is not there.
+def cached_phase(
+    samples: Samples, policy: ViewPolicy, steps: int, store: Path, *, views: int = 4, classes: int = CLASSES
+) -> Phase:
+    """Return distillation from the store, which is built if it is not there; the teacher is gone afterwards."""
+    loader = new_loader(samples, policy, store, views=views)
+    teachers = {"teacher": StandIn(store, views, len(samples), classes)}
+    return _phase("cached", loader, Logits(), steps, teachers)
 
-    Raises:
-        SystemExit: This version has no cached targets.
-    """
-    raise SystemExit("cached targets are not there yet")
+
+class StandIn:
+    """Until there is a target cache: random predictions in a mapped file."""
+
+    def __init__(self, folder: Path, views: int, count: int, classes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"standin-{views}-{count}-{classes}.npy"
+        if not path.exists():
+            np.save(path, np.random.default_rng(SEED).normal(size=(views, count, classes)).astype(np.float16))
+        self._logits = np.load(path, mmap_mode="r")
+
+    def __call__(self, batch: Batch, groups: Sequence[str], needs: frozenset[str]) -> Mapping[str, Outputs]:
+        """Read the predictions for a batch."""
+        logits = torch.from_numpy(self._logits[batch.view][batch.indices.cpu().numpy()]).float()
+        return {group: Outputs(logits=logits.to(batch.indices.device)) for group in groups}
 
 
-def _model(name: str) -> Model:
+def supervised_phase(loader: Loader, steps: int) -> Phase:
+    """Return training on the labels."""
+    return _phase("supervised", loader, Supervised(TASKS["classification"]), steps, {})
+
+
+def stepper(phase: Phase, model: Model, here: World) -> Callable[[Batch], object]:
+    """Return the training loop's step, to be called on one batch at a time."""
+    model.to(here.device)
+    return _Trainer(phase, model, here).step
+
+
+def _phase(
+    name: str, loader: Loader, objective: Objective, steps: int, teachers: Mapping[str, TargetSource]
+) -> Phase:
+    schedule = Schedule(steps=steps, batch_size=loader.batch_size, learning_rate=1e-3)
+    return Phase(name, loader, {name: (objective, 1.0)}, schedule, teachers=teachers)
+
+
+def _model(name: str, classes: int) -> Model:
     torch.manual_seed(SEED)
     encoder = build_encoder(name, pretrained=False, size=SIZE)
-    model = Model(encoder, TASKS["classification"].head(encoder.widths["features"], CLASSES))
+    model = Model(encoder, TASKS["classification"].head(encoder.widths["features"], classes))
     model.to(memory_format=torch.channels_last)
     return model
 

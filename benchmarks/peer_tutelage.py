@@ -1,7 +1,7 @@
 """Driver of `peers.py`: distillation by Tutelage, as a method's stage does it.
 
 The loss is the divergence of predictions at temperature 1; AdamW (fused), a moving average of the weights, float32 on
-a CPU, images decoded and kept once, views made by one thread while the model trains (``--workers`` is for others).
+a CPU, images packed once, views made in threads while the model trains (``--workers`` is for others).
 Augmentation ``plain`` is random resized crop and flip; ``full`` adds RandAugment, erasing, mixup and CutMix: the
 library's default. ``--teacher cached`` reads the teacher's outputs from a store, which is built first if it is not
 there. Prints what :class:`peer_clock.Clock` reports.
@@ -21,12 +21,12 @@ from tutelage.training.loop import train
 def main() -> None:
     told = arguments(__doc__)
     samples, policy = pictures(told.data), AUGMENTATIONS[told.augment]
-    student = new_student()
+    student, store = new_student(), told.out / "store"
     if told.teacher == "live":
         teacher = new_teacher()
-        phase = live_phase(new_loader(samples, policy), teacher, told.steps)
+        phase = live_phase(new_loader(samples, policy, store), teacher, told.steps)
     else:
-        phase = cached_phase(samples, policy, told.steps, told.out / "store")
+        phase = cached_phase(samples, policy, told.steps, store)
     clock = Clock(told)
     (teacher if told.teacher == "live" else student).register_forward_pre_hook(clock.started)
     with world("cpu") as here:

@@ -75,7 +75,7 @@ def main() -> None:
             folder = told.work / f"env-{driver.removeprefix('peer_').removesuffix('.py')}"
             python, more = environment(folder, needs), ["--out", str(told.work / Path(driver).stem)]
         cases[name] = partial(run, [str(python), str(HERE / driver), *options, *more])
-    reports = in_turns(cases, told.rounds, warm_up=0, measure=lambda case: case())
+    reports = in_turns(cases, told.rounds, lambda case: case(), warm_up=0)
     show(summarize(reports), told.json)
 
 

@@ -44,17 +44,17 @@ def seconds(case: Callable[[], object]) -> float:
 def in_turns(
     cases: Mapping[str, Callable[[], object]],
     rounds: int,
+    measure: Callable[[Callable[[], Any]], T],
     *,
     warm_up: int = 1,
-    measure: Callable[[Callable[[], Any]], T] = seconds,  # type: ignore[assignment]
 ) -> dict[str, list[T]]:
     """Measure every case once a round, in alternating order.
 
     Args:
         cases: What to run, by name.
         rounds: How often.
+        measure: Makes a measurement out of a case, such as :func:`seconds`.
         warm_up: Calls of every case before the first round, not counted.
-        measure: Makes a measurement out of a case; wall time if not given.
 
     Returns:
         The measurements of each case, one a round.
