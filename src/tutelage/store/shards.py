@@ -75,7 +75,7 @@ def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str
     """
     # Wide types first, so that each array begins where its type wants to. Not safetensors' own writer, which copies
     # everything twice: a pack is written while the next images are decoded on the same cores.
-    solid = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    solid = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     ordered = sorted(solid, key=lambda name: (-solid[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": {**about, "checksum": checksum(solid)}}
     end = 0
@@ -102,18 +102,21 @@ def open_shard(path: Path) -> Shard:
             if not 2 <= length <= min(_LONGEST_HEADER, size):
                 raise ShardError(f"{path}: no shard")
             header = json.loads(file.read(length))
-            about = header.pop("__metadata__", {})
+            about = dict(header.pop("__metadata__", {}))
             start = _HEADER + length
             parts = {name: _part(entry, size - start) for name, entry in header.items()}
-            if start + max((end for *_, end in parts.values()), default=0) != size:
+            spans = sorted((begin, end) for *_, begin, end in parts.values())
+            if [begin for begin, _ in spans] + [size - start] != [0] + [end for _, end in spans]:
                 raise ShardError(f"{path}: cut short, or longer than it should be")
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants memory that can be written
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        arrays = {
+            name: np.frombuffer(mapping, kind, math.prod(shape), start + begin).reshape(shape)
+            for name, (kind, shape, begin, _) in parts.items()
+        }
+    except (ShardError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged header raises is nowhere listed
         raise ShardError(f"{path}: {error}") from error
-    arrays = {
-        name: np.frombuffer(mapping, kind, math.prod(shape), start + begin).reshape(shape)
-        for name, (kind, shape, begin, _) in parts.items()
-    }
     return Shard(arrays, about, mapping)
 
 
@@ -121,7 +124,7 @@ def checksum(arrays: Mapping[str, Array]) -> str:
     """Return a CRC-32 over names, types, shapes and values."""
     found = 0
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         found = zlib.crc32(f"{name}|{array.dtype.str}|{array.shape}|".encode(), found)
         found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
     return f"{found:08x}"
