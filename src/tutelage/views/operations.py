@@ -7,7 +7,6 @@ On the CPU results equal those of ``torchvision.transforms.v2.functional`` bit f
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,43 +28,38 @@ MAGNITUDES = 31
 class Operation:
     """One operation, and the strength that magnitudes 0 and 30 stand for; between them it is linear.
 
-    An operation has ``tables`` if it maps levels to levels, ``apply`` if it is another kind of change, and neither
-    if it changes nothing.
-
     Attributes:
+        apply: Changes contiguous images, uint8 [n, 3, h, w], in place by strengths, [n], of which equal ones are
+            neighbors.
         weakest: Strength at magnitude 0.
         strongest: Strength at magnitude 30.
         signed: Whether half of the draws take the negative strength.
-        tables: From images, uint8 [n, 3, h, w], and their strengths, [n], makes their lookup tables, uint8
-            [n, 3, 256] or, where channels share one, [n, 1, 256].
-        apply: Changes images, uint8 [n, 3, h, w], that share a strength.
         tolerance: How many of the 255 levels a result may differ by between devices, which fuse floating-point
             operations each in their own way. Where it is 0 there is nothing to fuse.
     """
 
+    apply: Callable[[Tensor, FloatArray], None]
     weakest: float = 0.0
     strongest: float = 0.0
     signed: bool = False
-    tables: Callable[[Tensor, FloatArray], Tensor] | None = None
-    apply: Callable[[Tensor, float], Tensor] | None = None
     tolerance: int = 0
 
 
 OPERATIONS: dict[str, Operation] = {
-    "Identity": Operation(),
-    "ShearX": Operation(0.0, 0.3, signed=True, apply=spatial.shear_x),
-    "ShearY": Operation(0.0, 0.3, signed=True, apply=spatial.shear_y),
-    "TranslateX": Operation(0.0, 150 / 331, signed=True, apply=spatial.translate_x),
-    "TranslateY": Operation(0.0, 150 / 331, signed=True, apply=spatial.translate_y),
-    "Rotate": Operation(0.0, 30.0, signed=True, apply=spatial.rotate),
-    "Brightness": Operation(0.0, 0.9, signed=True, tables=pointwise.brightness_tables),
-    "Color": Operation(0.0, 0.9, signed=True, apply=pointwise.color, tolerance=1),
-    "Contrast": Operation(0.0, 0.9, signed=True, tables=pointwise.contrast_tables, tolerance=1),
-    "Sharpness": Operation(0.0, 0.9, signed=True, apply=spatial.sharpness, tolerance=1),
-    "Posterize": Operation(8.0, 4.0, tables=pointwise.posterize_tables),
-    "Solarize": Operation(255.0, 0.0, tables=pointwise.solarize_tables),
-    "AutoContrast": Operation(tables=pointwise.autocontrast_tables),
-    "Equalize": Operation(tables=pointwise.equalize_tables),
+    "Identity": Operation(lambda images, strengths: None),
+    "ShearX": Operation(spatial.shear_x, 0.0, 0.3, signed=True),
+    "ShearY": Operation(spatial.shear_y, 0.0, 0.3, signed=True),
+    "TranslateX": Operation(spatial.translate_x, 0.0, 150 / 331, signed=True),
+    "TranslateY": Operation(spatial.translate_y, 0.0, 150 / 331, signed=True),
+    "Rotate": Operation(spatial.rotate, 0.0, 30.0, signed=True),
+    "Brightness": Operation(pointwise.brightness, 0.0, 0.9, signed=True),
+    "Color": Operation(pointwise.color, 0.0, 0.9, signed=True, tolerance=1),
+    "Contrast": Operation(pointwise.contrast, 0.0, 0.9, signed=True, tolerance=1),
+    "Sharpness": Operation(spatial.sharpness, 0.0, 0.9, signed=True, tolerance=1),
+    "Posterize": Operation(pointwise.posterize, 8.0, 4.0),
+    "Solarize": Operation(pointwise.solarize, 255.0, 0.0),
+    "AutoContrast": Operation(pointwise.autocontrast),
+    "Equalize": Operation(pointwise.equalize),
 }
 """All operations. Their order is part of what a stored view means: ``Views.ops`` holds positions in it."""
 
@@ -97,37 +91,37 @@ def apply_operation(images: Tensor, op: int, strength: float) -> Tensor:
     Returns:
         uint8 of the same shape. Pixels from outside the image are 0; geometry is nearest-neighbor.
     """
-    batch = images.reshape(-1, *images.shape[-3:]).clone(memory_format=torch.contiguous_format)
-    apply_operations(batch, np.full(len(batch), op), np.full(len(batch), strength, dtype=np.float32))
-    return batch.view(images.shape)
+    batch = images.reshape(-1, *images.shape[-3:])
+    ops, magnitudes = np.full((len(batch), 1), op), np.full((len(batch), 1), strength, dtype=np.float32)
+    return apply_operations(batch, ops, magnitudes).view(images.shape)
 
 
-def apply_operations(images: Tensor, ops: Ints, magnitudes: FloatArray) -> None:
-    """Apply to each image its own operation, in place; what an image becomes does not depend on the others.
+def apply_operations(images: Tensor, ops: Ints, magnitudes: FloatArray) -> Tensor:
+    """Apply to each image its own operations, one after another; what it becomes does not depend on the others.
 
     Args:
-        images: uint8 [n, 3, h, w], contiguous.
-        ops: Positions in :data:`OPERATIONS`, int64 [n].
-        magnitudes: Signed strengths, as in ``Views.magnitudes``, float32 [n].
+        images: uint8 [n, 3, h, w]; not modified.
+        ops: Positions in :data:`OPERATIONS`, int64 [n, K].
+        magnitudes: Signed strengths, as in ``Views.magnitudes``, float32 [n, K].
+
+    Returns:
+        uint8 [n, 3, h, w].
     """
-    mapped: dict[int, list[int]] = defaultdict(list)
-    groups: dict[tuple[int, float], list[int]] = defaultdict(list)
-    for row, (op, strength) in enumerate(zip(ops.tolist(), magnitudes.tolist(), strict=True)):
-        if _IN_ORDER[op].tables:
-            mapped[op].append(row)
-        elif _IN_ORDER[op].apply:
-            groups[op, strength].append(row)
-    for (op, strength), members in groups.items():
-        apply = _IN_ORDER[op].apply
-        assert apply is not None
-        rows = np.array(members)
-        put_rows(images, rows, apply(take_rows(images, rows), strength))
-    if mapped:
-        _map_levels(images, mapped, magnitudes)
+    batch, held = images, np.arange(len(images))
+    for column in range(ops.shape[1]):
+        # Images that share an operation, and among them those that share a strength, are put side by side, so that
+        # a call changes all of them where they lie.
+        order = np.lexsort((magnitudes[:, column], ops[:, column]))
+        batch, held = take_rows(batch, np.argsort(held)[order]), order
+        numbers, starts = np.unique(ops[order, column], return_index=True)
+        stops = [*starts[1:].tolist(), len(order)]
+        for op, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True):
+            _IN_ORDER[op].apply(batch[start:stop], magnitudes[order[start:stop], column])
+    return take_rows(batch, np.argsort(held)) if ops.shape[1] else batch
 
 
 def take_rows(images: Tensor, rows: Ints) -> Tensor:
-    """Return a copy of some rows of a batch."""
+    """Return a contiguous copy of some rows of a batch."""
     return images.index_select(0, torch.from_numpy(rows).to(images.device))
 
 
@@ -138,18 +132,3 @@ def put_rows(images: Tensor, rows: Ints, values: Tensor) -> None:
         images.numpy()[rows] = values.numpy()
     else:
         images.index_copy_(0, torch.from_numpy(rows).to(images.device), values)
-
-
-def _map_levels(images: Tensor, mapped: dict[int, list[int]], magnitudes: FloatArray) -> None:
-    """Apply all operations that have tables with one lookup; ``mapped`` holds each one's rows."""
-    rows = np.concatenate([np.array(members) for members in mapped.values()])
-    pixels = take_rows(images, rows)
-    tables = torch.empty(len(rows), 3, 256, dtype=torch.uint8, device=images.device)
-    start = 0
-    for op, members in mapped.items():
-        part = slice(start, start + len(members))
-        make = _IN_ORDER[op].tables
-        assert make is not None
-        tables[part] = make(pixels[part], magnitudes[members])
-        start = part.stop
-    put_rows(images, rows, pointwise.look_up(pixels, tables))

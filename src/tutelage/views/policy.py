@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
@@ -50,6 +51,12 @@ class ViewPolicy(Settings):
     mixup: float = Field(default=0.0, ge=0.0)
     cutmix: float = Field(default=0.0, ge=0.0)
     mix: Unit = 1.0
+
+
+def runs(values: FloatArray) -> list[tuple[slice, float]]:
+    """Return where equal values stand next to each other, and what they are."""
+    starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [(slice(start, stop), float(values[start])) for start, stop in itertools.pairwise(starts)]
 
 
 @dataclass(frozen=True)

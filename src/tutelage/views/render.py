@@ -95,8 +95,7 @@ def render(
     flipped = np.flatnonzero(views.flip)
     if len(flipped):
         put_rows(batch, flipped, take_rows(batch, flipped).flip(-1))
-    for column in range(views.ops.shape[1]):
-        apply_operations(batch, views.ops[:, column], views.magnitudes[:, column])
+    batch = apply_operations(batch, views.ops, views.magnitudes)
     erased = np.flatnonzero(views.erase[:, 2] > 0)
     places = pixel_box(views.erase[erased], size, size).tolist()
     for row, (top, left, height, width) in zip(erased.tolist(), places, strict=True):

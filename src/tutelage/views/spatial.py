@@ -1,6 +1,7 @@
 """Operations that move pixels or look at their neighbors.
 
-Results are those of ``torchvision.transforms.v2.functional`` on 8 bits, nearest neighbor, with 0 outside the image.
+Results are those of ``torchvision.transforms.v2.functional`` on 8 bits: nearest neighbor, 0 outside the image. All
+change contiguous images, uint8 [n, 3, h, w], in place, each by its own strength, [n]; equal strengths are neighbors.
 """
 
 from __future__ import annotations
@@ -14,56 +15,58 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from tutelage.views.policy import FloatArray, runs
+
 Move = Callable[[Tensor, float], Tensor]
 
 
-def shear_x(images: Tensor, slope: float) -> Tensor:
-    """Shear images, uint8 [n, 3, h, w], along their width by ``slope`` pixels a row."""
-    return _moved(images, _sheared_x, slope)
+def shear_x(images: Tensor, strengths: FloatArray) -> None:
+    """Shear along the width, by ``strength`` pixels a row."""
+    _move(images, _sheared_x, strengths)
 
 
-def shear_y(images: Tensor, slope: float) -> Tensor:
-    """Shear images, uint8 [n, 3, h, w], along their height by ``slope`` pixels a column."""
-    return _moved(images, _sheared_y, slope)
+def shear_y(images: Tensor, strengths: FloatArray) -> None:
+    """Shear along the height, by ``strength`` pixels a column."""
+    _move(images, _sheared_y, strengths)
 
 
-def rotate(images: Tensor, degrees: float) -> Tensor:
-    """Rotate images, uint8 [n, 3, h, w], counterclockwise."""
-    return _moved(images, v2.functional.rotate, degrees)
+def rotate(images: Tensor, strengths: FloatArray) -> None:
+    """Rotate counterclockwise, by ``strength`` degrees."""
+    _move(images, v2.functional.rotate, strengths)
 
 
-def translate_x(images: Tensor, share: float) -> Tensor:
-    """Move images, uint8 [n, 3, h, w], to the right by a share of their width."""
-    return _shifted(images, share, -1)
+def translate_x(images: Tensor, strengths: FloatArray) -> None:
+    """Move to the right, by ``strength`` times the width."""
+    _shift(images, -1, strengths)
 
 
-def translate_y(images: Tensor, share: float) -> Tensor:
-    """Move images, uint8 [n, 3, h, w], down by a share of their height."""
-    return _shifted(images, share, -2)
+def translate_y(images: Tensor, strengths: FloatArray) -> None:
+    """Move down, by ``strength`` times the height."""
+    _shift(images, -2, strengths)
 
 
-def sharpness(images: Tensor, strength: float) -> Tensor:
-    """Blend images, uint8 [n, 3, h, w], with their smoothed selves, which get -strength; borders stay."""
-    height, width = images.shape[-2:]
-    if min(height, width) <= 2:
-        return images
+def sharpness(images: Tensor, strengths: FloatArray) -> None:
+    """Blend with the smoothed image, which gets -strength; borders stay."""
+    count, width = images.shape[0], images.shape[3]
+    if min(images.shape[2:]) <= 2:
+        return
     # All rows of all images as one line: long loops are the fast ones. What is summed across the end of a row or of
     # an image lands on borders only, which are not used.
-    line = images.reshape(-1).to(torch.int16)
-    across = line[:-2] + line[1:-1] + line[2:]
-    around = across[: -2 * width] + across[width:-width] + across[2 * width :]
-    inner = line[width + 1 : -width - 1]
+    line = images.view(-1).to(torch.int16)
+    across = (line[:-2] + line[1:-1]).add_(line[2:])
+    around = (across[: -2 * width] + across[width:-width]).add_(across[2 * width :])
+    inner = slice(width + 1, -width - 1)
     # The kernel is 1 around and 5 in the middle, over 13. Thirteenths are never half-way between two levels, so
     # this rounding is exact.
-    smooth = around.add_(inner, alpha=4).float().mul_(1 / 13).round_()
-    values = inner.float()
-    values.add_(smooth.sub_(values), alpha=-strength)
-    changed = images.clone(memory_format=torch.contiguous_format)
-    changed.view(-1)[width + 1 : -width - 1] = values.clamp_(0, 255).to(torch.uint8)
-    for border in (0, -1):
-        changed[..., border, :] = images[..., border, :]
-        changed[..., :, border] = images[..., :, border]
-    return changed
+    smooth = torch.zeros(line.shape, device=images.device)
+    smooth[inner] = around.add_(line[inner], alpha=4)
+    levels = line.float()
+    smooth.mul_(1 / 13).round_().sub_(levels)
+    levels, smooth = levels.view(count, -1), smooth.view(count, -1)
+    for part, strength in runs(strengths):
+        levels[part].add_(smooth[part], alpha=1.0 - (1.0 + strength))
+    changed = levels.clamp_(0, 255).to(torch.int16).view(images.shape)
+    images[..., 1:-1, 1:-1] = changed[..., 1:-1, 1:-1]
 
 
 def _sheared_x(images: Tensor, slope: float) -> Tensor:
@@ -80,11 +83,12 @@ def _affine(images: Tensor, shear: list[float]) -> Tensor:
     return moved
 
 
-def _moved(images: Tensor, move: Move, strength: float) -> Tensor:
-    height, width = images.shape[-2:]
-    source, inside = _sources(move, strength, height, width, images.device)
-    lines = images.reshape(-1, height * width)
-    return lines.gather(1, source.expand(len(lines), -1)).mul_(inside).view(images.shape)
+def _move(images: Tensor, move: Move, strengths: FloatArray) -> None:
+    height, width = images.shape[2:]
+    for part, strength in runs(strengths):
+        source, inside = _sources(move, strength, height, width, images.device)
+        lines = images[part].view(-1, height * width)
+        torch.mul(lines.gather(1, source.expand(len(lines), -1)), inside, out=lines)
 
 
 @lru_cache(maxsize=16)
@@ -99,13 +103,14 @@ def _sources(move: Move, strength: float, height: int, width: int, device: torch
     return (found - 1).clamp_(min=0).to(device), (found > 0).to(torch.uint8).to(device)
 
 
-def _shifted(images: Tensor, share: float, dimension: int) -> Tensor:
+def _shift(images: Tensor, dimension: int, strengths: FloatArray) -> None:
     extent = images.shape[dimension]
-    # Truncates, as torchvision does. The small term keeps a share that stands for a whole number of pixels from
-    # losing one of them to float32.
-    pixels = min(math.floor(abs(share) * extent + 1e-3), extent)
-    ends = (0, pixels) if share > 0 else (pixels, 0)
-    moved = torch.zeros_like(images, memory_format=torch.contiguous_format)
-    kept = images.narrow(dimension, ends[0], extent - pixels)
-    moved.narrow(dimension, ends[1], extent - pixels).copy_(kept)
-    return moved
+    for part, share in runs(strengths):
+        # Truncates, as torchvision does. The small term keeps a share that stands for a whole number of pixels from
+        # losing one of them to float32.
+        pixels = min(math.floor(abs(share) * extent + 1e-3), extent)
+        kept, moved = (0, pixels) if share > 0 else (pixels, 0)
+        group = images[part]
+        before = group.narrow(dimension, kept, extent - pixels).clone()
+        group.narrow(dimension, moved, extent - pixels).copy_(before)
+        group.narrow(dimension, 0 if share > 0 else extent - pixels, pixels).zero_()
