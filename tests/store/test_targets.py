@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.tiny_models import CLASSES, CPU, CROPS, WIDTH, run, tiny_model, tiny_phase, tiny_samples
 from torch import Tensor, nn
 
-from tests.training.tiny_models import CLASSES, CPU, CROPS, WIDTH, run, tiny_model, tiny_phase, tiny_samples
 from tutelage.data.batch import Batch
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples

@@ -171,8 +171,8 @@ def build_targets(
 ) -> CachedTargets:
     """Run the teacher once over each view that is not stored yet, shard by shard, and open what is stored.
 
-    Finished shards stay whatever happens, and are not made again. Of several processes that ask for the same, one makes
-    them and the others wait.
+    Finished shards stay whatever happens, and are not made again. Of several processes that ask for the same, one
+    makes them and the others wait.
 
     Args:
         root: Folder of all stores.
