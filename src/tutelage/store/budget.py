@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 MANIFEST = "store.json"
@@ -27,7 +30,6 @@ class Budget:
     def __init__(self, root: Path, most: int) -> None:
         self._root = root
         self._most = most
-        self._held: int | None = None
 
     def allows(self, size: int, *, keep: Path) -> bool:
         """Return whether so many more bytes may be written, after removing unused stores if need be.
@@ -36,52 +38,61 @@ class Budget:
             size: In bytes.
             keep: The store that they are for.
         """
-        if self._held is None:
-            self._held = sum(_size(store) for store in _stores(self._root))
-        if size <= self._most:
-            for store in sorted(_stores(self._root), key=_last_used):
-                if self._fits(size):
-                    break
-                if store != keep:
-                    self._held -= _removed(store)
+        if _size(keep) + size > self._most:
+            return False  # no removal would help
+        stores = _stores(self._root)
+        for store in sorted(stores, key=lambda store: stores[store]):
+            if self._fits(size):
+                break
+            if store != keep:
+                _remove(store)
         return self._fits(size)
 
-    def took(self, size: int) -> None:
-        """Count bytes that were written."""
-        self._held = (self._held or 0) + size
-
     def _fits(self, size: int) -> bool:
-        assert self._held is not None
-        return self._held + size <= self._most and size + LEFT_FREE <= shutil.disk_usage(self._root).free
+        # Counted anew each time: other processes write and remove stores as well.
+        held = sum(_size(store) for store in _stores(self._root))
+        return held + size <= self._most and size + LEFT_FREE <= shutil.disk_usage(self._root).free
 
 
-def _stores(root: Path) -> list[Path]:
-    return [folder for folder in root.iterdir() if (folder / USED).is_file()]
+def lock(file: int, path: Path, how: int) -> None:
+    """Lock an open file.
+
+    Raises:
+        FileNotFoundError: It no longer lies at its path: its store was removed meanwhile, perhaps made again.
+        OSError: It cannot be locked.
+    """
+    fcntl.flock(file, how)
+    if not os.path.samestat(os.fstat(file), path.stat()):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+def _stores(root: Path) -> dict[Path, float]:
+    """Return all stores, and when each was last used."""
+    found = {}
+    for folder in root.iterdir():
+        with suppress(OSError):  # no store, removed meanwhile, or another user's
+            found[folder] = (folder / USED).stat().st_mtime
+    return found
 
 
 def _size(store: Path) -> int:
-    try:
-        return sum(file.stat().st_size for file in store.iterdir())
-    except FileNotFoundError:
-        return 0  # removed by another process meanwhile
+    size = 0
+    with suppress(OSError):
+        for file in store.iterdir():
+            with suppress(FileNotFoundError):  # a temporary file, renamed meanwhile
+                size += file.stat().st_size
+    return size
 
 
-def _last_used(store: Path) -> float:
-    try:
-        return (store / USED).stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _removed(store: Path) -> int:
-    """Remove a store, unless somebody has it open; return how many bytes that gave."""
-    try:
-        with (store / USED).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            size = _size(store)
-            # First what says that shards are finished: a removal that is cut short leaves nothing that looks whole.
-            (store / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(store, ignore_errors=True)
-            return size
-    except OSError:
-        return 0
+def _remove(store: Path) -> None:
+    """Remove a store, unless somebody has it open."""
+    with suppress(OSError), (store / USED).open("a") as used:
+        lock(used.fileno(), store / USED, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # First what says that shards are finished: a removal that is cut short leaves nothing that looks whole. Last
+        # what is locked: whoever opens the store meanwhile waits, and then makes it again.
+        (store / MANIFEST).unlink(missing_ok=True)
+        for file in store.iterdir():
+            if file.name != USED:
+                file.unlink()
+        (store / USED).unlink()
+        store.rmdir()

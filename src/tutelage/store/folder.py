@@ -22,7 +22,7 @@ from tutelage.errors import RunError
 from tutelage.ledger import Cost
 from tutelage.progress import Progress
 from tutelage.run import fingerprint_of, write_json
-from tutelage.store.budget import MANIFEST, USED, Budget
+from tutelage.store.budget import MANIFEST, USED, Budget, lock
 from tutelage.store.shards import Array, Shard, ShardError, checksum, open_shard, write_shard
 
 SCHEMA = 1
@@ -30,6 +30,9 @@ SCHEMA = 1
 
 BUILDING = ".building"
 """Held by the one process that adds shards."""
+
+ATTEMPTS = 100
+"""How often a store's folder is made that others remove at the same time."""
 
 Make = Callable[[str, Cost], Mapping[str, Array]]
 """Makes the arrays of the shard with this name, and adds what that took to the cost."""
@@ -63,7 +66,6 @@ class Store:
         self.found_damaged: list[str] = []
         self._shards: dict[str, dict[str, Any]] = {}
         self.close = weakref.finalize(self, os.close, _hold(self.folder))
-        os.utime(self.folder / USED)
         self._read()
 
     def __contains__(self, name: str) -> bool:
@@ -131,7 +133,6 @@ class Store:
                     write_shard(self._path(name), arrays, {"store": self._fingerprint, "name": name})
                     part.seconds = time.perf_counter() - began
                     self._finish(name, part)
-                    budget.took(self._shards[name]["bytes"])
                     spent = _sum(spent, part)
                     done += 1
                     update(done, {})
@@ -179,55 +180,62 @@ class Store:
             "cost": self.cost.as_dict(),
             "shards": self._shards,
         }
-        write_json(self.folder / MANIFEST, manifest)
+        write_json(self.folder / MANIFEST, {**manifest, "digest": fingerprint_of(manifest)})
 
     @contextmanager
     def _building(self, progress: Progress) -> Iterator[None]:
-        lock = (self.folder / BUILDING).open("a")
-        with lock:
+        try:
+            building = (self.folder / BUILDING).open("a")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        with building:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 progress.say(f"{self.folder}: another process is building this; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(building, fcntl.LOCK_EX)
             yield
 
 
 def _hold(folder: Path) -> int:
     """Make a store's folder, and say that it is in use as long as the returned descriptor is open."""
-    while True:
+    for _ in range(ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder / USED, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # removed between the two, to make room
+            try:
+                lock(handle, folder / USED, fcntl.LOCK_SH)
+                os.utime(handle)
+            except OSError:
+                os.close(handle)
+                raise
+            return handle
+        except (FileNotFoundError, FileExistsError) as error:
+            problem = error  # as a rule: removed at the same time, to make room
         except OSError as error:
-            raise RunError(
-                f"{folder}: cannot be written ({error.strerror}); set store.folder to another place"
-            ) from error
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        try:
-            if (folder / USED).stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)
+            raise _unwritable(folder, error) from error
+    raise _unwritable(folder, problem)
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder}: cannot be written ({error.strerror}); set store.folder to another place")
 
 
 def _read_manifest(path: Path, fingerprint: str) -> dict[str, Any]:
     """Return a manifest, or nothing if there is none, or a damaged one, or another store's."""
     try:
         manifest = json.loads(path.read_bytes())
-        schema, found = manifest["schema"], manifest["fingerprint"]
-        newer = schema > SCHEMA
-    except (OSError, ValueError, KeyError, TypeError):
+        schema, newer = manifest["schema"], manifest["schema"] > SCHEMA
+        digest = manifest.pop("digest", None)
+        whole = digest == fingerprint_of(manifest) and manifest["fingerprint"] == fingerprint
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     if newer:
         raise RunError(
             f"{path}: written by a newer version of tutelage (schema {schema}, known {SCHEMA}); update, "
             "or set store.folder to another place"
         )
-    return manifest if found == fingerprint and schema == SCHEMA else {}
+    return manifest if whole else {}
 
 
 def _sum(one: Cost, other: Cost) -> Cost:
