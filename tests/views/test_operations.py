@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +11,7 @@ from torchvision.transforms import InterpolationMode, RandAugment, v2
 from torchvision.transforms.autoaugment import _apply_op
 
 from tutelage.views import OPERATIONS, apply_operation
-from tutelage.views.operations import SIGNED, strengths
+from tutelage.views.operations import SIGNED, apply_operations, strengths
 
 NAMES = list(OPERATIONS)
 
@@ -76,6 +80,70 @@ def test_a_batch_gives_what_each_image_gives(name: str) -> None:
     strength = float(strengths(9)[op])
     alone = torch.stack([apply_operation(image, op, strength) for image in images])
     assert torch.equal(apply_operation(images, op, strength), alone)
+
+
+NEWER: dict[str, Any] = {
+    "Identity": lambda image, strength: image,
+    "ShearX": lambda image, slope: affine(image, shear=[math.degrees(math.atan(slope)), 0.0], center=[0, 0]),
+    "ShearY": lambda image, slope: affine(image, shear=[0.0, math.degrees(math.atan(slope))], center=[0, 0]),
+    "TranslateX": lambda image, share: affine(image, translate=[int(share * image.shape[2]), 0]),
+    "TranslateY": lambda image, share: affine(image, translate=[0, int(share * image.shape[1])]),
+    "Rotate": v2.functional.rotate,
+    "Brightness": lambda image, strength: v2.functional.adjust_brightness(image, 1 + strength),
+    "Color": lambda image, strength: v2.functional.adjust_saturation(image, 1 + strength),
+    "Contrast": lambda image, strength: v2.functional.adjust_contrast(image, 1 + strength),
+    "Sharpness": lambda image, strength: v2.functional.adjust_sharpness(image, 1 + strength),
+    "Posterize": lambda image, bits: v2.functional.posterize(image, round(bits)),
+    "Solarize": v2.functional.solarize,
+    "AutoContrast": lambda image, strength: v2.functional.autocontrast(image),
+    "Equalize": lambda image, strength: v2.functional.equalize(image),
+}
+
+
+def affine(image: Tensor, **change: Any) -> Tensor:
+    still: dict[str, Any] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    moved: Tensor = v2.functional.affine(image, **(still | change))
+    return moved
+
+
+def hard_pictures(height: int, width: int) -> list[Tensor]:
+    flat = torch.full((3, height, width), 77, dtype=torch.uint8)
+    board = ((torch.arange(height)[:, None] + torch.arange(width)) % 2 * 255).to(torch.uint8).expand(3, -1, -1)
+    dark = picture(height, width, 9) // 8
+    return [picture(height, width), flat, board, dark, 255 - dark, picture(height, width, 5) & 0xC0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (31, 50), (3, 3), (2, 9), (1, 1), (300, 280)])
+@pytest.mark.parametrize("name", NAMES)
+def test_on_the_cpu_each_operation_is_the_newer_torchvisions_bit_for_bit(name: str, height: int, width: int) -> None:
+    op = NAMES.index(name)
+    images = hard_pictures(height, width)
+    # Strengths of both signs and at both ends, several of them in one batch.
+    steps = strengths(30)[op] - strengths(0)[op]
+    values = [float(strengths(0)[op] + share * steps) for share in (1.0, 0.31, 0.31, 0.0, 0.55, 0.9)]
+    values = [value * (-1 if SIGNED[op] and row % 2 else 1) for row, value in enumerate(values)]
+    magnitudes = np.array(values, dtype=np.float32)
+    got = apply_operations(torch.stack(images), np.full((6, 1), op), magnitudes[:, None])
+    for row, image in enumerate(images):
+        assert torch.equal(got[row], NEWER[name](image, float(magnitudes[row]))), (row, magnitudes[row])
+
+
+def test_only_operations_that_blend_may_differ_between_devices() -> None:
+    tolerances = {name: operation.tolerance for name, operation in OPERATIONS.items() if operation.tolerance}
+    assert tolerances == {"Color": 1, "Contrast": 1, "Sharpness": 1}
+
+
+def test_each_image_has_its_own_operations_one_after_another() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.stack([picture(20, 24, seed) for seed in range(50)])
+    ops = rng.integers(0, len(NAMES), (50, 3))
+    signs = np.where(SIGNED[ops] & (rng.random((50, 3)) < 0.5), -1, 1)
+    magnitudes = (strengths(11)[ops] * signs).astype(np.float32)
+    got = apply_operations(images, ops, magnitudes)
+    for row, image in enumerate(images):
+        for op, strength in zip(ops[row].tolist(), magnitudes[row].tolist(), strict=True):
+            image = apply_operation(image, op, strength)
+        assert torch.equal(got[row], image)
 
 
 @pytest.mark.parametrize("name", NAMES)

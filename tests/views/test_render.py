@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -202,6 +203,43 @@ def test_views_do_not_depend_on_how_an_image_lies_in_memory() -> None:
     assert torch.equal(render(interleaved, views, 32), render(images, views, 32))
 
 
+@pytest.mark.parametrize("size", [29, 32])
+@pytest.mark.parametrize("share", [1, 7, 30])
+def test_a_batch_may_be_rendered_and_mixed_in_parts(share: int, size: int) -> None:
+    images = pictures(60)
+    views = views_of(images, FULL)
+    whole = render(images, views, size)
+    parts = [slice(start, start + share) for start in range(0, 60, share)]
+    assert torch.equal(torch.cat([render(images[part], views[part], size) for part in parts]), whole)
+    mixed = mix(whole, views, np.arange(60) ^ 1)
+    pairs = [slice(start, start + 2) for start in range(0, 60, 2)]
+    alone = [mix(whole[pair], views[pair], np.array([1, 0])) for pair in pairs]
+    assert torch.equal(torch.cat(alone), mixed)
+
+
+def test_exact_views_do_not_depend_on_how_an_image_lies_in_memory() -> None:
+    images = pictures(6)
+    views = views_of(images, ViewPolicy(crop=(0.1, 1.0), flip=0.5))
+    interleaved = [image.permute(1, 2, 0).contiguous().permute(2, 0, 1) for image in images]
+    assert torch.equal(render(interleaved, views, 32, exact=True), render(images, views, 32, exact=True))
+
+
+def test_threads_may_render_at_the_same_time() -> None:
+    images = pictures(40)
+    views = views_of(images, FULL)
+    whole = render(images, views, 32)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: render(images, views, 32), range(16)))
+    assert all(torch.equal(result, whole) for result in results)
+
+
+def test_no_images_give_no_views() -> None:
+    images = pictures(4)
+    views = views_of(images, FULL)
+    assert render([], views[:0], 16).shape == (0, 3, 16, 16)
+    assert mix(torch.empty(0, 3, 16, 16), views[:0], np.arange(0)).shape == (0, 3, 16, 16)
+
+
 def test_rendering_leaves_the_images_alone() -> None:
     images = [picture(32, 32) for _ in range(4)]
     views = views_of(images, ViewPolicy(flip=1.0, ops=2, erase=1.0))
@@ -244,6 +282,23 @@ def test_mixup_is_the_weighted_sum_of_a_sample_and_its_partner() -> None:
         weight = float(views.weight[row])
         expected = weight * rendered[row] + (1 - weight) * rendered[views.partner[row]]
         torch.testing.assert_close(got[row], expected, atol=1e-6, rtol=0)
+
+
+def test_a_pixel_is_mixed_by_the_share_of_it_that_the_box_covers() -> None:
+    images = pictures(21)
+    views = views_of(images, FULL)
+    rendered = render(images, views, 16)
+    got = mix(rendered, views, views.partner)
+    for row in range(21):
+        top, left, height, width = (float(value) * 16 for value in views.box[row])
+        given = torch.zeros(16, 16, dtype=torch.float64)
+        for y, x in np.ndindex(16, 16):
+            covered = max(0.0, min(y + 1, top + height) - max(y, top)) * max(
+                0.0, min(x + 1, left + width) - max(x, left)
+            )
+            given[y, x] = 1 - float(views.weight[row]) if views.kind[row] == 1 else covered
+        own, other = rendered[row].double(), rendered[views.partner[row]].double()
+        torch.testing.assert_close(got[row].double(), own + given * (other - own), atol=1e-6, rtol=0)
 
 
 def test_cutmix_pastes_the_partners_box() -> None:

@@ -126,11 +126,19 @@ def mix(images: Tensor, views: Views, positions: npt.ArrayLike | Tensor) -> Tens
     if not views.kind.any():
         return images
     rows, columns = _coverage(views.box[:, 0::2], images.shape[-2]), _coverage(views.box[:, 1::2], images.shape[-1])
-    cut = torch.from_numpy(rows)[:, None, :, None] * torch.from_numpy(columns)[:, None, None, :]
-    kind, weight = (torch.from_numpy(values).view(-1, 1, 1, 1) for values in (views.kind, views.weight))
-    given = torch.where(kind == 1, 1.0 - weight, cut).to(images)
-    partner = torch.where(kind.view(-1).to(where.device) > 0, where, torch.arange(len(where), device=where.device))
-    return torch.lerp(images, images[partner], given)
+    # What is given away of a pixel is its row's share times its column's; for mixup all rows give the same.
+    blended, alone = views.kind == 1, views.kind == 0
+    rows[blended], columns[blended] = 1.0 - views.weight[blended, None], 1.0
+    rows[alone] = 0.0
+    down, across = (torch.from_numpy(shares).to(images) for shares in (rows, columns))
+    partner = torch.where(torch.from_numpy(alone).to(images.device), torch.arange(len(where)).to(where), where)
+    mixed = torch.empty_like(images)
+    # On the CPU a few at a time, so that what is gathered is still in its cache when it is used.
+    step = 8 if images.device.type == "cpu" else len(images)
+    for part in (slice(start, start + step) for start in range(0, len(images), step)):
+        given = down[part, None, :, None] * across[part, None, None, :]
+        torch.lerp(images[part], images.index_select(0, partner[part]), given, out=mixed[part])
+    return mixed
 
 
 def mix_targets(targets: Tensor, weight: npt.ArrayLike | Tensor, positions: npt.ArrayLike | Tensor) -> Tensor:
