@@ -8,7 +8,7 @@ much to do as on photographs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -22,10 +22,12 @@ from tutelage.data.images import short_side
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.models import LinearHead, Model, build_encoder
-from tutelage.models.outputs import Outputs
 from tutelage.objectives import Logits, Objective, Supervised
 from tutelage.progress import Quiet
+from tutelage.store.forms import FLOAT16
 from tutelage.store.packs import pack_images
+from tutelage.store.spec import StoredOutput, target_spec, teacher_identity
+from tutelage.store.targets import build_targets
 from tutelage.tasks import TASKS
 from tutelage.training.distributed import World
 from tutelage.training.loop import _Trainer
@@ -41,6 +43,10 @@ SIZE = 64
 BATCH = 128
 CLASSES = 10
 SEED = 0
+VIEWS = 4
+"""Cached views of each sample."""
+ROOM = 10**12
+"""Most bytes of a store: more than any of them takes."""
 
 AUGMENTATIONS: dict[str, ViewPolicy] = {
     # What every peer can do in the same way.
@@ -89,7 +95,7 @@ def new_loader(
         {DEFAULT_GROUP: ViewGroup(policy, SIZE)},
         batch_size=batch_size,
         seed=SEED,
-        images=pack_images(store, 10**12, samples, short_side(SIZE), Quiet()),
+        images=pack_images(store, ROOM, samples, short_side(SIZE), Quiet()),
         views=views,
     )
 
@@ -100,28 +106,14 @@ def live_phase(loader: Loader, teacher: Model, steps: int) -> Phase:
 
 
 def cached_phase(
-    samples: Samples, policy: ViewPolicy, steps: int, store: Path, *, views: int = 4, classes: int = CLASSES
+    samples: Samples, policy: ViewPolicy, steps: int, store: Path, *, views: int = VIEWS, classes: int = CLASSES
 ) -> Phase:
-    """Return distillation from the store, which is built if it is not there; the teacher is gone afterwards."""
-    loader = new_loader(samples, policy, store, views=views)
-    teachers = {"teacher": StandIn(store, views, len(samples), classes)}
-    return _phase("cached", loader, Logits(), steps, teachers)
-
-
-class StandIn:
-    """Until there is a target cache: random predictions in a mapped file."""
-
-    def __init__(self, folder: Path, views: int, count: int, classes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"standin-{views}-{count}-{classes}.npy"
-        if not path.exists():
-            np.save(path, np.random.default_rng(SEED).normal(size=(views, count, classes)).astype(np.float16))
-        self._logits = np.load(path, mmap_mode="r")
-
-    def __call__(self, batch: Batch, groups: Sequence[str], needs: frozenset[str]) -> Mapping[str, Outputs]:
-        """Read the predictions for a batch."""
-        logits = torch.from_numpy(self._logits[batch.view][batch.indices.cpu().numpy()]).float()
-        return {group: Outputs(logits=logits.to(batch.indices.device)) for group in groups}
+    """Return distillation from stored targets, which are made if they are not there; the teacher is gone then."""
+    loader, teacher = new_loader(samples, policy, store, views=views), new_teacher(classes)
+    outputs = {DEFAULT_GROUP: {"logits": StoredOutput(FLOAT16, (classes,))}}
+    spec = target_spec(teacher_identity(teacher), loader, outputs, seed=SEED, device=torch.device("cpu"))
+    targets = build_targets(store, ROOM, spec, views, teacher, loader, progress=Quiet())
+    return _phase("cached", loader, Logits(), steps, {"teacher": targets})
 
 
 def supervised_phase(loader: Loader, steps: int) -> Phase:

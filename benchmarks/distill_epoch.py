@@ -32,6 +32,7 @@ import torch
 from case import (
     AUGMENTATIONS,
     BATCH,
+    VIEWS,
     cached_phase,
     live_phase,
     new_loader,
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=31, help="batches of each part in a round; 31 are an epoch")
-    parser.add_argument("--views", type=int, default=4, help="cached views of each sample")
+    parser.add_argument("--views", type=int, default=VIEWS, help="cached views of each sample")
     parser.add_argument("--augment", choices=tuple(AUGMENTATIONS), default="full")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("runs/peers/jpegs"))

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from case import AUGMENTATIONS, cached_phase, new_loader, new_student, pictures, stepper, supervised_phase
+from case import AUGMENTATIONS, VIEWS, cached_phase, new_loader, new_student, pictures, stepper, supervised_phase
 from side_by_side import command, compare, in_turns, machine, seconds, show
 
 from tutelage.data.batch import Batch
@@ -35,7 +35,7 @@ from tutelage.training.distributed import World, world
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--views", type=int, default=4, help="cached views of each sample")
+    parser.add_argument("--views", type=int, default=VIEWS, help="cached views of each sample")
     parser.add_argument("--augment", choices=tuple(AUGMENTATIONS), default="full")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("runs/peers/jpegs"))

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from case import SIZE, pictures
+from case import ROOM, SIZE, pictures
 from PIL import Image
 from side_by_side import command, compare, in_turns, machine, seconds, show
 from torch import Tensor
@@ -124,7 +124,7 @@ def bare(samples: Samples, decode: Callable[[Path], Tensor]) -> None:
 def pack(samples: Samples, root: Path) -> None:
     """Pack all images into a new store."""
     shutil.rmtree(root, ignore_errors=True)
-    pack_images(root, 10**12, samples, short_side(SIZE), Quiet())
+    pack_images(root, ROOM, samples, short_side(SIZE), Quiet())
     shutil.rmtree(root)
 
 
