@@ -178,8 +178,8 @@ def pack_images(root: Path, max_bytes: int, samples: Samples, short_side: int, p
         progress.say(f"{error}. Images are decoded in every epoch")
         return live
     found = [store.shard(name) if name in store else None for name in names]
-    if lacking := sum(shard is None for shard in found):
-        share = min(len(samples), lacking * rows) / len(samples)
+    if lacking := sum(min(rows, len(samples) - rows * n) for n, shard in enumerate(found) if shard is None):
+        share = lacking / len(samples)
         progress.say(f"store.max_gb or the disk leaves no room for {share:.0%} of the images: they are decoded live")
     return PackedImages(store, found, rows, live)
 
@@ -194,6 +194,10 @@ def _build(
     progress: Progress,
 ) -> None:
     image_bytes = _mean_bytes(sources, store.identity["short_side"])
+
+    def room(name: str) -> int:
+        return min(rows, len(sources) - int(name) * rows) * image_bytes
+
     workers = min(MOST_WORKERS, torch.get_num_threads())
     with ThreadPoolExecutor(workers, "pack", torch.set_num_threads, (1,)) as pool:
         ahead: dict[int, list[Future[list[Array]]]] = {}
@@ -213,9 +217,7 @@ def _build(
             return {"pixels": np.concatenate([image.ravel() for image in images]), "starts": starts, "sizes": sizes}
 
         try:
-            store.build(
-                names, make, budget=budget, progress=progress, label="pack images", room=lambda _: rows * image_bytes
-            )
+            store.build(names, make, budget=budget, progress=progress, label="pack images", room=room)
         finally:
             pool.shutdown(cancel_futures=True)
 
