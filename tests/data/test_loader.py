@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from tutelage.data import loader as loader_module
 from tutelage.data.batch import Batch
 from tutelage.data.loader import Loader, ViewGroup, epoch_order, prefetched
 from tutelage.data.samples import Samples
@@ -263,3 +264,149 @@ def test_closing_stops_the_loader_thread() -> None:
     (thread,) = (each for each in threading.enumerate() if each.name == "loader")
     given.close()
     assert not thread.is_alive()
+
+
+FULL = ViewPolicy(crop=(0.3, 1.0), flip=0.5, ops=2, erase=0.5, mixup=0.2, cutmix=1.0)
+BOTH = ViewPolicy(mixup=0.4, cutmix=1.0, mix=0.5)
+
+Shown = dict[int, tuple[torch.Tensor, list[float]]]
+
+
+def shown(batches: Iterable[Batch]) -> Shown:
+    """What each row looks like, with its targets."""
+    return {
+        int(row): (view, np.atleast_1d(targets.numpy()).tolist())
+        for batch in batches
+        for row, view, targets in zip(batch.indices, batch.inputs["view"], batch.targets, strict=True)
+    }
+
+
+def alike(one: Shown, other: Shown) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[row][0], other[row][0]) and one[row][1] == other[row][1] for row in one
+    )
+
+
+def order(batches: Iterable[Batch]) -> list[int]:
+    return torch.cat([batch.indices for batch in batches]).tolist()
+
+
+def noisy(count: int, policy: ViewPolicy, **options) -> Loader:
+    return loader(policy=policy, samples=numbered(count, pixels=True), **options)
+
+
+@pytest.mark.parametrize("policy", [CROPS, MIXED, FULL])
+def test_a_sample_is_seen_again_in_the_same_view_after_all_of_its_views(policy: ViewPolicy) -> None:
+    epochs = [shown(noisy(12, policy, views=3).epoch(number)) for number in range(7)]
+    assert len(epochs[0]) == 12
+    for number in range(4):
+        assert alike(epochs[number], epochs[number + 3])
+
+
+@pytest.mark.parametrize("policy", [CROPS, FULL])
+def test_no_two_of_a_samples_views_are_the_same(policy: ViewPolicy) -> None:
+    epochs = [shown(noisy(12, policy, views=3).epoch(number)) for number in range(3)]
+    for row in range(12):
+        assert len({epoch[row][0].numpy().tobytes() for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize("policy", [CROPS, FULL])
+def test_views_that_are_seen_again_come_in_another_order(policy: ViewPolicy) -> None:
+    repeating = noisy(40, policy, views=2)
+    assert order(repeating.epoch(0)) != order(repeating.epoch(2)) != order(repeating.epoch(4))
+
+
+def test_the_first_views_are_those_of_a_loader_that_never_repeats() -> None:
+    for number in range(3):
+        assert equal(list(noisy(12, FULL, views=3).epoch(number)), list(noisy(12, FULL).epoch(number)))
+
+
+def test_without_a_number_of_views_every_epoch_has_new_ones() -> None:
+    epochs = [shown(noisy(4, CROPS).epoch(number)) for number in range(12)]
+    for row in range(4):
+        assert len({epoch[row][0].numpy().tobytes() for epoch in epochs}) == 12
+
+
+@pytest.mark.parametrize(("views", "expected"), [(1, [0, 0, 0, 0, 0]), (3, [0, 1, 2, 0, 1]), (None, [0, 1, 2, 3, 4])])
+def test_a_batch_says_which_view_it_shows(views: int | None, expected: list[int]) -> None:
+    repeating = noisy(8, CROPS, views=views)
+    assert [{batch.view for batch in repeating.epoch(number)} for number in range(5)] == [{v} for v in expected]
+    assert [batch.view for batch in repeating.batches(0, 10)] == [view for view in expected for _ in range(2)]
+
+
+def test_a_batch_on_a_device_still_says_which_view_it_shows() -> None:
+    assert next(noisy(8, CROPS).epoch(3)).to(torch.device("cpu")).view == 3
+
+
+@pytest.mark.parametrize("policy", [CROPS, MIXED, MIXUP, BOTH, FULL])
+@pytest.mark.parametrize("count", [12, 13])
+@pytest.mark.parametrize("number", [0, 2, 5])
+def test_a_view_is_what_its_epoch_shows(policy: ViewPolicy, count: int, number: int) -> None:
+    every = noisy(count, policy, batch_size=5)
+    seen, viewed = shown(every.epoch(number)), shown(every.view(number, np.arange(count)))
+    assert list(range(count)) == sorted(viewed)
+    assert alike(seen, {row: viewed[row] for row in seen})
+
+
+@pytest.mark.parametrize("policy", [CROPS, MIXED, MIXUP, BOTH, FULL])
+def test_a_view_is_the_same_for_whatever_rows_are_asked_for(policy: ViewPolicy) -> None:
+    every = noisy(13, policy, batch_size=5)
+    whole = shown(every.view(1, np.arange(13)))
+    generator = np.random.default_rng(0)
+    for rows in ([0], [12], [7, 3], list(range(6)), generator.permutation(13).tolist()):
+        viewed = shown(every.view(1, np.array(rows)))
+        assert alike(viewed, {row: whole[row] for row in rows})
+
+
+@pytest.mark.parametrize("policy", [CROPS, MIXED])
+@pytest.mark.parametrize("rows", [[4], [7, 3], [0, 2, 4, 6, 8, 10, 12], list(range(13))])
+def test_a_view_has_the_rows_asked_for_and_no_others(policy: ViewPolicy, rows: list[int]) -> None:
+    batches = list(noisy(13, policy).view(1, np.array(rows)))
+    assert sorted(order(batches)) == sorted(rows)
+    assert all(len(batch.inputs["view"]) == len(batch.targets) == len(batch) <= 4 for batch in batches)
+    assert {batch.view for batch in batches} == {1}
+
+
+def test_a_view_of_no_rows_has_no_batches() -> None:
+    assert list(noisy(5, MIXED).view(0, np.array([], dtype=np.int64))) == []
+
+
+def test_in_a_view_partners_are_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    real = loader_module.render
+    monkeypatch.setattr(loader_module, "render", lambda images, *a: rendered.append(len(images)) or real(images, *a))
+    list(noisy(16, MIXED).view(0, np.arange(16)))
+    assert sum(rendered) == 16
+
+
+def test_several_views_a_sample_and_groups_are_viewed_as_their_epoch_shows_them() -> None:
+    groups = {"global": ViewGroup(CROPS, 8, count=2), "local": ViewGroup(CROPS, 4, count=3)}
+    every = noisy(6, CROPS, groups=groups, batch_size=6)
+    (seen,), (viewed,) = list(every.epoch(2)), list(every.view(2, np.arange(6)))
+    places = torch.argsort(seen.indices)
+    assert viewed.indices.tolist() == list(range(6))
+    for name, group in groups.items():
+        for shot in range(group.count):
+            shots = seen.inputs[name][6 * shot : 6 * shot + 6]
+            assert torch.equal(viewed.inputs[name][6 * shot : 6 * shot + 6], shots[places])
+
+
+@pytest.mark.parametrize("policy", [CROPS, FULL])
+@pytest.mark.parametrize("workers", [2, 3, 20])
+def test_the_number_of_workers_changes_nothing(
+    policy: ViewPolicy, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = list(noisy(13, policy, batch_size=5).batches(0, 4))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: workers)
+    assert equal(list(noisy(13, policy, batch_size=5).batches(0, 4)), alone)
+
+
+def test_images_that_are_given_are_taken_for_those_of_the_samples() -> None:
+    class Given:
+        def get(self, rows: np.ndarray) -> list[torch.Tensor]:
+            assert rows.dtype == np.int64
+            return [torch.full((3, 8, 8), int(row) + 100, dtype=torch.uint8) for row in rows]
+
+    for batch in loader(policy=ViewPolicy(), images=Given()).epoch(0):
+        values = batch.inputs["view"].mean((1, 2, 3)) * 255
+        assert (values.round() - 100).tolist() == batch.indices.tolist()
