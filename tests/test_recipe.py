@@ -105,6 +105,9 @@ def test_a_misspelled_key_is_told_before_the_one_that_it_leaves_missing() -> Non
         ("distill.learning_rate", math.nan, "finite"),
         ("distill.learning_rate", math.inf, "finite"),
         ("distill.average", 1, "less than 1"),
+        ("distill.targets", "stored", "'auto', 'live' or 'cached'"),
+        ("distill.views", 0, "greater than or equal to 1"),
+        ("distill.top_k", -1, "greater than or equal to 0"),
         ("distill.temperature", 0, "greater than 0"),
         ("finetune.label_smoothing", 1, "less than 1"),
         ("adapt.modes", [], "at least 1 item"),
@@ -241,12 +244,16 @@ def unset(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-def resolved(short_side: int = 28, labels: int = 50, transfer: int = 1000, **overrides: Any) -> Recipe:
+def resolved(
+    short_side: int = 28, labels: int = 50, transfer: int = 1000, classes: int = 10, **overrides: Any
+) -> Recipe:
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return make_recipe(MINIMAL, dotted).resolved(short_side=short_side, labels=labels, transfer=transfer)
+    return make_recipe(MINIMAL, dotted).resolved(
+        short_side=short_side, labels=labels, transfer=transfer, classes=classes
+    )
 
 
-NOT_GIVEN = {"data.validation", "data.test", "data.transfer"}
+NOT_GIVEN = {"data.validation", "data.test", "data.transfer", "store.folder"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -270,7 +277,7 @@ def test_without_a_teacher_its_size_stays_open() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_resolving_twice_is_resolving_once(method: str) -> None:
     once = resolved(8, 20, 300, method=method)
-    assert once.resolved(short_side=300, labels=5000, transfer=9) == once
+    assert once.resolved(short_side=300, labels=5000, transfer=9, classes=3) == once
 
 
 GIVEN: dict[str, Any] = {
@@ -283,6 +290,9 @@ GIVEN: dict[str, Any] = {
     "adapt.epochs": 3,
     "distill.epochs": 4,
     "distill.batch_size": 5,
+    "distill.targets": "cached",
+    "distill.views": 3,
+    "distill.top_k": 4,
     "finetune.epochs": 6,
     "finetune.learning_rates": (0.5,),
 }
@@ -335,6 +345,40 @@ def test_the_batch_is_a_sixteenth_of_the_transfer_set_within_bounds(images: int,
     assert resolved(transfer=images).distill.batch_size == batch
 
 
+def told(recipe: Recipe) -> tuple[str, int | None, int | None]:
+    return recipe.distill.targets, recipe.distill.views, recipe.distill.top_k
+
+
+@pytest.mark.parametrize(
+    ("epochs", "classes", "max_gb", "found"),
+    [
+        (100, 10, 1, ("cached", 8, 0)),
+        (15, 10, 1, ("live", None, None)),
+        (100, 10, 0, ("live", None, None)),
+        (100, 1000, 0.002, ("cached", 8, 32)),
+        (100, 1000, 0.0006, ("cached", 4, 32)),
+    ],
+)
+def test_targets_are_planned_from_the_recipe_and_the_data(
+    epochs: int, classes: int, max_gb: float, found: tuple[str, int | None, int | None]
+) -> None:
+    once = resolved(classes=classes, distill__epochs=epochs, store__max_gb=max_gb)
+    assert told(once) == found
+    assert once.resolved(short_side=28, labels=50, transfer=1000, classes=classes) == once
+
+
+@pytest.mark.parametrize(("targets", "found"), [("live", ("live", None, None)), ("cached", ("cached", 3, 0))])
+def test_targets_that_were_asked_for_are_not_planned_away(
+    targets: str, found: tuple[str, int | None, int | None]
+) -> None:
+    assert told(resolved(distill__epochs=3, distill__targets=targets)) == found
+
+
+def test_targets_that_were_asked_for_and_have_no_room_are_told_before_the_run() -> None:
+    with pytest.raises(RecipeError, match=r"distill\.targets: 4 views of 1,000 images take .* set store\.max_gb"):
+        resolved(distill__targets="cached", store__max_gb=0)
+
+
 @pytest.mark.parametrize("short_side", [8, 300])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resolved_recipe_is_read_back_as_it_was_written(tmp_path: Path, method: str, short_side: int) -> None:
@@ -371,6 +415,6 @@ def test_settings_of_what_is_no_baseline_are_refused() -> None:
 @pytest.mark.parametrize("baseline", sorted(METHODS))
 def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str) -> None:
     asked = make_recipe(MINIMAL, {"teacher": "bundled:efficientnet-lite0", "method": method, "baselines": [baseline]})
-    once = asked.resolved(short_side=64, labels=50, transfer=100)
+    once = asked.resolved(short_side=64, labels=50, transfer=100, classes=10)
     read_back = make_recipe(yaml.safe_load(once.to_yaml()))
-    assert read_back.resolved(short_side=64, labels=50, transfer=100) == once
+    assert read_back.resolved(short_side=64, labels=50, transfer=100, classes=10) == once

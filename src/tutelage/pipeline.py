@@ -102,7 +102,12 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def _resolved(recipe: Recipe, data: PreparedData) -> Recipe:
-    return recipe.resolved(short_side=data.short_side, labels=len(data.labeled), transfer=len(data.transfer))
+    return recipe.resolved(
+        short_side=data.short_side,
+        labels=len(data.labeled),
+        transfer=len(data.transfer),
+        classes=len(data.labeled.classes),
+    )
 
 
 def _stages(

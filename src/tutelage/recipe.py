@@ -67,13 +67,17 @@ class Recipe(Settings):
     store: StoreSettings = StoreSettings()
     device: str = "auto"
 
-    def resolved(self, *, short_side: int, labels: int, transfer: int) -> Recipe:
+    def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int) -> Recipe:
         """Fill in every open key with what suits the data.
 
         Args:
             short_side: Median short side of the images, in pixels.
             labels: How many labels may be used.
             transfer: How many transfer images there are.
+            classes: How many classes there are.
+
+        Raises:
+            RecipeError: Something is asked for that these data do not allow.
         """
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
 
@@ -87,7 +91,7 @@ class Recipe(Settings):
                 "start": start,
                 "views": self.views.resolved(short_side, teacher_native=native),
                 "adapt": self.adapt.resolved(labels),
-                "distill": self.distill.resolved(max(transfer, 1)),
+                "distill": self.distill.resolved(max(transfer, 1), classes=classes, max_bytes=self.store.max_bytes),
                 "finetune": finetune(self.method, self.finetune),
                 "baseline_finetune": {
                     name: finetune(name, self.baseline_finetune.get(name, self.finetune)) for name in self.baselines

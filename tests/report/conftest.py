@@ -179,7 +179,7 @@ def write_run(
     }
     (folder / "results.json").write_text(json.dumps(results, allow_nan=False))
     recipe = Recipe(data=data, student="timm:lcnet_050", method=method, teacher=teacher and teacher["name"])
-    recipe = recipe.resolved(short_side=8, labels=counts["labeled"], transfer=1200)
+    recipe = recipe.resolved(short_side=8, labels=counts["labeled"], transfer=1200, classes=10)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     return folder
 

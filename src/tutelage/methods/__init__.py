@@ -10,6 +10,7 @@ from tutelage.methods.adapt import adapt
 from tutelage.methods.distill import distill
 from tutelage.methods.finetune import finetune
 from tutelage.methods.job import Job
+from tutelage.methods.targets import targets
 from tutelage.run import Stage
 
 StageFunction = Callable[[Job, Mapping[str, Stage]], Stage]
@@ -45,7 +46,7 @@ METHODS: dict[str, Method] = {
     "scratch": Method("train the student on the labels alone", {"finetune": finetune}, "random"),
     "task-oriented": Method(
         "adapt the teacher, match its predictions on unlabeled data, finetune on the labels",
-        {"adapt": adapt, "distill": distill, "finetune": finetune},
+        {"adapt": adapt, "targets": targets, "distill": distill, "finetune": finetune},
         "random",
     ),
 }

@@ -54,7 +54,7 @@ def test_random_start_leaves_the_weights(made: tuple[Path, Model]) -> None:
 
 def test_a_student_from_a_run_starts_with_its_weights(made: tuple[Path, Model]) -> None:
     recipe = make_recipe({"data": {"labeled": "digits"}, "student": str(made[0]), "method": "scratch"})
-    assert recipe.resolved(short_side=8, labels=50, transfer=100).start == "pretrained"
+    assert recipe.resolved(short_side=8, labels=50, transfer=100, classes=10).start == "pretrained"
 
 
 def test_a_damaged_description_is_refused(made: tuple[Path, Model]) -> None:
