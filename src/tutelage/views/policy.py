@@ -55,8 +55,12 @@ class ViewPolicy(Settings):
 
 def runs(values: FloatArray) -> list[tuple[slice, float]]:
     """Return where equal values stand next to each other, and what they are."""
-    starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    return [(slice(start, stop), float(values[start])) for start, stop in itertools.pairwise(starts)]
+    found, start = [], 0
+    for value, group in itertools.groupby(values.tolist()):
+        stop = start + len(list(group))
+        found.append((slice(start, stop), value))
+        start = stop
+    return found
 
 
 @dataclass(frozen=True)

@@ -47,25 +47,25 @@ def translate_y(images: Tensor, strengths: FloatArray) -> None:
 
 def sharpness(images: Tensor, strengths: FloatArray) -> None:
     """Blend with the smoothed image, which gets -strength; borders stay."""
-    count, width = images.shape[0], images.shape[3]
-    if min(images.shape[2:]) <= 2:
+    height, width = images.shape[2:]
+    if min(height, width) <= 2:
         return
     # All rows of all images as one line: long loops are the fast ones. What is summed across the end of a row or of
     # an image lands on borders only, which are not used.
     line = images.view(-1).to(torch.int16)
     across = (line[:-2] + line[1:-1]).add_(line[2:])
     around = (across[: -2 * width] + across[width:-width]).add_(across[2 * width :])
-    inner = slice(width + 1, -width - 1)
+    inner = line[width + 1 : -width - 1]
     # The kernel is 1 around and 5 in the middle, over 13. Thirteenths are never half-way between two levels, so
     # this rounding is exact.
-    smooth = torch.zeros(line.shape, device=images.device)
-    smooth[inner] = around.add_(line[inner], alpha=4)
-    levels = line.float()
-    smooth.mul_(1 / 13).round_().sub_(levels)
-    levels, smooth = levels.view(count, -1), smooth.view(count, -1)
+    smooth = around.add_(inner, alpha=4).float().mul_(1 / 13).round_()
+    levels = inner.float()
+    smooth.sub_(levels)
     for part, strength in runs(strengths):
-        levels[part].add_(smooth[part], alpha=1.0 - (1.0 + strength))
-    changed = levels.clamp_(0, 255).to(torch.int16).view(images.shape)
+        start, stop = (max(image * 3 * height * width - width - 1, 0) for image in (part.start, part.stop))
+        levels[start:stop].add_(smooth[start:stop], alpha=1.0 - (1.0 + strength))
+    changed = torch.empty_like(images)
+    changed.view(-1)[width + 1 : -width - 1] = levels.clamp_(0, 255).to(torch.int16)
     images[..., 1:-1, 1:-1] = changed[..., 1:-1, 1:-1]
 
 
