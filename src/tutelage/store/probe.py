@@ -1,0 +1,188 @@
+"""A short look at a job's speed, from which the time of storing targets is predicted before it is spent."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.images import DecodedImages, short_side
+from tutelage.data.loader import MOST_WORKERS, Loader, ViewGroup
+from tutelage.data.samples import IntArray
+from tutelage.models.outputs import Outputs
+from tutelage.objectives import Logits
+from tutelage.progress import Quiet, Update
+from tutelage.store.plan import Timing
+from tutelage.training.loop import _precision, train
+from tutelage.training.phase import Phase
+from tutelage.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from tutelage.methods.job import Job
+
+SECONDS = 1.0
+"""Time that each of the four measurements may take, once it has been warmed up."""
+
+WARM = 2
+"""Turns that are not counted: the first ones allocate, and choose kernels."""
+
+TURNS = 30
+"""Most turns that are counted."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a job's speed is, and how large what its teacher says.
+
+    Attributes:
+        timing: Seconds an image.
+        shapes: Of one row of each output that was asked for.
+    """
+
+    timing: Timing
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def probe(job: Job, needs: frozenset[str] = frozenset({"logits"}), *, seconds: float = SECONDS) -> Probe:
+    """Measure a job's speed on a batch of its images: a few seconds, and nothing is kept.
+
+    The teacher is the pretrained one with a new head; speed does not depend on weights.
+
+    Args:
+        job: Resolved; its device and threads are those of the run to come.
+        needs: Outputs of the teacher.
+        seconds: Time of each of four measurements, besides their first turns.
+    """
+    settings, distill = job.recipe.views, job.recipe.distill
+    assert settings.policy is not None
+    assert settings.size is not None
+    assert distill.batch_size is not None
+    count = min(distill.batch_size, len(job.transfer))
+    some = job.transfer.subset(np.linspace(0, len(job.transfer) - 1, count).astype(np.int64))
+    rows = np.arange(count)
+    assert some.images is not None
+    decoded = DecodedImages(some.images, short_side(settings.size))
+    held = _Held(decoded.get(rows))
+    group = {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)}
+    loader = _Repeated(some, group, batch_size=count, seed=job.recipe.seed, images=held)
+    batch = next(loader.view(0, rows)).to(job.world.device)
+    loader.batch = batch
+
+    def pack() -> None:
+        list(workers.map(lambda row: decoded.get(np.array([row])), rows))
+
+    with ThreadPoolExecutor(
+        min(MOST_WORKERS, torch.get_num_threads()), "probe", torch.set_num_threads, (1,)
+    ) as workers:
+        packing = _median(pack, seconds)
+    viewing = _median(lambda: list(loader.view(0, rows)), seconds)
+    teaching, outputs = _teacher(job, batch, needs, seconds)
+    studying = _student(job, loader, outputs, seconds)
+    timing = Timing(packing / count, viewing / count, teaching / len(batch), studying / len(batch))
+    return Probe(timing, {name: tuple(outputs.require(name).shape[1:]) for name in needs})
+
+
+def _teacher(job: Job, batch: Batch, needs: frozenset[str], seconds: float) -> tuple[float, Outputs]:
+    """Return the seconds of a teacher's pass, and what it gives."""
+    teacher = job.new_teacher().eval()
+
+    def teach() -> Outputs:
+        with torch.no_grad(), _precision(job.world.device):
+            outputs: Outputs = teacher(batch.inputs[DEFAULT_GROUP], needs)
+        if job.world.device.type == "cuda":
+            torch.cuda.synchronize(job.world.device)
+        return outputs
+
+    return _median(teach, seconds), teach()
+
+
+def _student(job: Job, loader: _Repeated, outputs: Outputs, seconds: float) -> float:
+    """Return the seconds of a student's step, taken by the loop itself on a batch that is there."""
+    watch = _Stopwatch(seconds)
+    zeros = torch.zeros(len(loader.batch), len(job.labeled.classes), device=job.world.device)
+    fixed = Outputs(logits=zeros if outputs.logits is None else outputs.logits.float())
+    phase = Phase(
+        "probe",
+        loader,
+        {"logits": (Logits(), 1.0)},
+        Schedule(
+            steps=WARM + TURNS,
+            batch_size=loader.batch_size,
+            learning_rate=job.recipe.distill.learning_rate,
+            average=job.recipe.distill.average,
+        ),
+        teachers={"teacher": lambda batch, groups, needs: {DEFAULT_GROUP: fixed}},
+    )
+    with suppress(_EnoughError):
+        train(phase, job.new_student(), world=job.world, seed=job.recipe.seed, progress=watch)
+    return statistics.median(watch.taken[WARM:] or watch.taken)
+
+
+class _EnoughError(Exception):
+    """Measured long enough."""
+
+
+class _Stopwatch(Quiet):
+    """Takes the time of every step of a training; the loop's reading of the loss makes a GPU finish it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.taken: list[float] = []
+        self._seconds = seconds
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Update]:
+        last = time.perf_counter()
+
+        def update(done: int, numbers: Mapping[str, float]) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            self.taken.append(now - last)
+            last = now
+            if len(self.taken) > WARM and sum(self.taken[WARM:]) > self._seconds:
+                raise _EnoughError
+
+        yield update
+
+
+class _Held:
+    """Images that are in memory."""
+
+    def __init__(self, images: Sequence[Tensor]) -> None:
+        self._images = images
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        return [self._images[row] for row in rows]
+
+
+class _Repeated(Loader):
+    """A loader whose every batch is the same one, which is there already."""
+
+    batch: Batch
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        for _ in range(start, stop):
+            yield self.batch
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        yield self.batch
+
+
+def _median(work: Callable[[], Any], seconds: float) -> float:
+    """Return the median time of a turn, after a few that are not counted."""
+    for _ in range(WARM):
+        work()
+    taken: list[float] = []
+    while len(taken) < TURNS and sum(taken) < seconds:
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
