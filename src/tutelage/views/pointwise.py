@@ -28,7 +28,11 @@ def color(images: Tensor, strengths: FloatArray) -> None:
 
 def contrast(images: Tensor, strengths: FloatArray) -> None:
     """Blend with the mean gray of each image, which gets -strength."""
-    _blend(images, _floored_gray(images)[:, None].mean(dim=(-3, -2, -1), keepdim=True), strengths)
+    # Sums of whole levels along a row are exact in float32, and of all rows in float64. So the mean does not depend
+    # on how many threads share the sum, and is torchvision's up to 256 x 256 pixels.
+    total = _floored_gray(images).sum(2).double().sum(1)
+    mean = (total / (images.shape[2] * images.shape[3])).float()
+    _blend(images, mean.view(-1, 1, 1, 1), strengths)
 
 
 def posterize(images: Tensor, strengths: FloatArray) -> None:
