@@ -113,11 +113,11 @@ def apply_operations(images: Tensor, ops: Ints, magnitudes: FloatArray) -> Tenso
         # a call changes all of them where they lie.
         order = np.lexsort((magnitudes[:, column], ops[:, column]))
         batch, held = take_rows(batch, np.argsort(held)[order]), order
-        counts, signed = np.bincount(ops[:, column], minlength=len(OPERATIONS)), magnitudes[order, column]
+        counts, ordered = np.bincount(ops[:, column], minlength=len(OPERATIONS)), magnitudes[order, column]
         stops = np.cumsum(counts).tolist()
         for operation, group, stop in zip(_IN_ORDER, torch.split(batch, counts.tolist()), stops, strict=True):
             if len(group):
-                operation.apply(group, signed[stop - len(group) : stop])
+                operation.apply(group, ordered[stop - len(group) : stop])
     return take_rows(batch, np.argsort(held)) if ops.shape[1] else batch
 
 
