@@ -29,6 +29,7 @@ from tutelage.run import Run, Stage
 from tutelage.store import spec
 from tutelage.store.packs import Packs
 from tutelage.tasks import Classification
+from tutelage.views import POLICIES
 
 EPOCHS = 6
 
@@ -269,6 +270,19 @@ def test_the_largest_predictions_alone_teach_too(tmp_path: Path) -> None:
     # Of three classes, what the two largest leave is the third's: nothing is lost.
     whole = job(tmp_path / "whole", targets="cached", views=2)
     assert off(distilled(one, stages), distilled(whole, stored(whole, adapted(tmp_path)))) < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["live", "cached"])
+def test_the_stage_runs_again_when_what_views_are_drawn_from_changes(tmp_path: Path, mode: str) -> None:
+    before, one = adapted(tmp_path), job(tmp_path / "run", targets=mode, views=1)
+    crops = one.recipe.views.model_copy(update={"policy": POLICIES["light"]})
+    other = replace(
+        job(tmp_path / "run", targets=mode, views=1), recipe=one.recipe.model_copy(update={"views": crops})
+    )
+    first, second = (targets(each, {"adapt": before}) for each in (one, other))
+    assert first.fingerprint != second.fingerprint
+    if mode == "cached":
+        assert first.results["folder"] != second.results["folder"]
 
 
 def test_views_of_another_seed_are_another_store(tmp_path: Path) -> None:

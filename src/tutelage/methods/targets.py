@@ -28,8 +28,8 @@ def targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
     settings, adapted = job.recipe.distill, stages["adapt"]
     if settings.targets == "live":
         results = {"mode": "live", "why": _why_live(job)}
-        return job.stage("targets", (adapted,), results, lambda folder: (results, Cost().as_dict()))
-    inputs = {"targets": settings.targets, "views": settings.views, "top_k": settings.top_k}
+        return job.stage("targets", (adapted,), {"targets": results}, lambda folder: (results, Cost().as_dict()))
+    inputs = {"targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
     return job.stage("targets", (adapted,), inputs, functools.partial(_work, job, adapted))
 
 
