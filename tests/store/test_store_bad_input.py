@@ -14,7 +14,7 @@ from small_stores import GB, NAMES, Heard, Maker, build, finished, holds, opened
 from tutelage import run as run_module
 from tutelage.errors import RunError
 from tutelage.store import folder as folder_module
-from tutelage.store.budget import MANIFEST, USED
+from tutelage.store.budget import MANIFEST, USED, Budget
 from tutelage.store.folder import BUILDING, Store
 
 FULL = r"cannot be written \(No space left on device\)"
@@ -164,6 +164,17 @@ def test_what_the_system_refuses_is_said_when_a_store_is_opened(
     monkeypatch.setattr(owner, call, refuse)
     with pytest.raises(RunError, match=rf"cannot be written \({os.strerror(number)}\){ELSEWHERE}"):
         opened(tmp_path)
+
+
+def test_a_store_that_was_refused_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = finished(tmp_path)
+    store.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module.os, "utime", full)
+        with pytest.raises(RunError):
+            opened(tmp_path)
+    assert Budget(tmp_path, 100).allows(100, keep=tmp_path / "new")
+    assert not store.folder.exists()
 
 
 def test_a_disk_that_is_full_before_the_first_shard_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
