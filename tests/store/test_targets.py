@@ -251,6 +251,17 @@ def test_only_one_view_is_mapped_at_a_time(tmp_path: Path) -> None:
     assert most == 3  # the shards of a view, however many views there are
 
 
+def test_a_shard_that_is_gone_is_told_when_its_view_comes(tmp_path: Path) -> None:
+    made = loader(views=2)
+    cached = built(tmp_path, teacher(), made, 2)
+    for path in shards(tmp_path)[3:]:
+        path.unlink()
+    for batch in made.epoch(0):
+        cached(batch, ("view",), NEEDS)
+    with pytest.raises(RunError, match="it was whole before"):
+        cached(next(made.epoch(1)), ("view",), NEEDS)
+
+
 def test_memory_that_was_read_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, given_back = loader(), []
     cached = built(tmp_path, teacher(), made, 1)
@@ -370,4 +381,5 @@ def test_flops_are_those_of_every_view(tmp_path: Path) -> None:
     one, many = built(tmp_path / "one", model, made, 1), built(tmp_path / "many", model, made, 3)
     assert one.cost.flops > 0
     assert many.cost.flops == pytest.approx(3 * one.cost.flops)
-    assert CPU.device.type == one.cost.device
+    assert one.cost.device == CPU.device.type
+    assert 0 < one.cost.waiting < one.cost.seconds

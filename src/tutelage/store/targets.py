@@ -6,7 +6,8 @@ that a store grows. Shard ``v000007-p0000`` holds view 7 of the first images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -229,7 +230,7 @@ class _Passes:
             measured(cost, self._device),
             closing(prefetched(self._loader.view(view, np.arange(span.start, span.stop)))) as batches,
         ):
-            for batch in batches:
+            for batch in _waited(batches, cost):
                 outputs = self._outputs(batch.to(self._device))
                 cost.images += len(batch)
                 cost.flops += len(batch) * self._flops
@@ -266,6 +267,17 @@ class _Passes:
                         f"{group}.{key}", np.empty((count * shots, *encoded.shape[1:]), encoded.dtype)
                     )
                     whole[places] = encoded
+
+
+def _waited(batches: Iterator[Batch], cost: Cost) -> Iterator[Batch]:
+    """Yield batches, counting the time that they are waited for."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        cost.waiting += time.perf_counter() - began
+        if batch is None:
+            return
+        yield batch
 
 
 def _complete(store: Store, spec: TargetSpec, views: int) -> bool:
