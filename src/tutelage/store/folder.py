@@ -14,7 +14,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Store:
         folder: Where it is.
         identity: As given.
         cost: What building its shards has cost so far, whoever built them.
-        found_damaged: Names of the shards that were finished and are not what was written.
+        found_damaged: Names of the shards that were finished and are not what was written, or may not be: with a
+            damaged manifest, or another store's, none counts.
         close: Lets others remove the store; at the latest when nobody refers to it any more.
 
     Raises:
@@ -143,9 +144,12 @@ class Store:
 
     def _read(self) -> None:
         """Learn which shards are finished, and whole."""
-        manifest = _read_manifest(self.folder / MANIFEST, self._fingerprint)
-        self.cost = Cost(**manifest.get("cost", {}))
         self._shards, self.found_damaged = {}, []
+        manifest = _read_manifest(self.folder / MANIFEST, self._fingerprint)
+        if manifest is None:
+            self.found_damaged = sorted(file.stem for file in self.folder.glob("*.safetensors"))
+            manifest = {}
+        self.cost = Cost(**manifest.get("cost", {}))
         for name, entry in manifest.get("shards", {}).items():
             if self._whole(name, entry):
                 self._shards[name] = entry
@@ -162,7 +166,11 @@ class Store:
             return False
         # Copied or touched, or damaged: reading it all tells.
         found = (shard.about.get("store"), shard.about.get("name"), checksum(shard.arrays))
-        return found == (self._fingerprint, name, entry["checksum"])
+        if found != (self._fingerprint, name, entry["checksum"]):
+            return False
+        with suppress(OSError):  # its time is set right, so that it is not read again each time
+            os.utime(self._path(name), ns=(status.st_atime_ns, entry["mtime_ns"]))
+        return True
 
     def _finish(self, name: str, cost: Cost) -> None:
         status = self._path(name).stat()
@@ -221,21 +229,23 @@ def _unwritable(folder: Path, error: OSError) -> RunError:
     return RunError(f"{folder}: cannot be written ({error.strerror}); set store.folder to another place")
 
 
-def _read_manifest(path: Path, fingerprint: str) -> dict[str, Any]:
-    """Return a manifest, or nothing if there is none, or a damaged one, or another store's."""
+def _read_manifest(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return a manifest, an empty one if there is none, or ``None`` if it is damaged, or another store's."""
     try:
         manifest = json.loads(path.read_bytes())
         schema, newer = manifest["schema"], manifest["schema"] > SCHEMA
         digest = manifest.pop("digest", None)
         whole = digest == fingerprint_of(manifest) and manifest["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
     if newer:
         raise RunError(
             f"{path}: written by a newer version of tutelage (schema {schema}, known {SCHEMA}); update, "
             "or set store.folder to another place"
         )
-    return manifest if whole else {}
+    return manifest if whole else None
 
 
 def _sum(one: Cost, other: Cost) -> Cost:
