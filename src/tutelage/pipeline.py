@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
 from tutelage.data.splits import folds, share_of
+from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
 from tutelage.evaluation.results import Result, collect
 from tutelage.evaluation.stage import evaluate
@@ -19,6 +21,7 @@ from tutelage.export.description import describe
 from tutelage.export.latency import latency
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
+from tutelage.methods.prediction import predict_targets
 from tutelage.models.saved import read_description
 from tutelage.models.sources import check_name
 from tutelage.progress import Progress, Quiet
@@ -64,6 +67,56 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
                 write_page(folder)
             here.barrier()
     return result
+
+
+def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Run a recipe up to its teacher's stored targets; the run itself goes on from there.
+
+    Args:
+        recipe: What to run.
+        out: The run folder; as in :func:`run` where not given.
+        progress: Shows where work is.
+
+    Returns:
+        The results of the stage that stores them, and its ``cost``.
+
+    Raises:
+        RecipeError: The method has no teacher, or runs it live.
+        TutelageError: Something else asked for cannot be done.
+    """
+    folder = out or default_folder(recipe)
+    with world(recipe.device) as here:
+        shown = progress if progress is not None and here.first else Quiet()
+        data, resolved = check(recipe)
+        _check_cached(resolved)
+        if resolved.distill.targets == "live":
+            raise RecipeError(
+                f"distill.targets: the teacher runs live for {resolved.distill.epochs} epochs, and nothing is stored; "
+                "--plan shows what it would save, distill.targets=cached stores it anyway"
+            )
+        with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            job = _job(resolved, data, opened, here, shown)
+            stage = run_method(job, until="targets")["targets"]
+            return {**stage.results, "cost": dict(stage.cost)}
+
+
+def plan_cache(recipe: Recipe) -> dict[str, Any]:
+    """Predict what storing the teacher's targets takes and saves (see :func:`predict_targets`); nothing is kept.
+
+    Raises:
+        RecipeError: The method has no teacher.
+        TutelageError: Something else asked for cannot be done.
+    """
+    with world(recipe.device) as here, tempfile.TemporaryDirectory() as folder:
+        data, resolved = check(recipe)
+        _check_cached(resolved)
+        with open_run(Path(folder)) as opened:
+            return predict_targets(_job(resolved, data, opened, here, Quiet()))
+
+
+def _check_cached(recipe: Recipe) -> None:
+    if "targets" not in METHODS[recipe.method].stages:
+        raise RecipeError(f"method {recipe.method!r} learns from no teacher; there is nothing to store")
 
 
 def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
@@ -169,11 +222,13 @@ def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     }
 
 
-def run_method(job: Job) -> dict[str, Stage]:
-    """Run the stages of the recipe's method, and return them by name."""
+def run_method(job: Job, *, until: str | None = None) -> dict[str, Stage]:
+    """Run the stages of the recipe's method, all of them or up to one, and return them by name."""
     stages: dict[str, Stage] = {}
     for name, stage in METHODS[job.recipe.method].stages.items():
         stages[name] = stage(job, stages)
+        if name == until:
+            break
     return stages
 
 

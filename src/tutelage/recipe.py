@@ -113,6 +113,14 @@ def headline(**flags: object) -> dict[str, Any]:
     return {f"data.{name}" if name in data else name: value for name, value in given.items()}
 
 
+def overrides(
+    flags: Mapping[str, object], *, max_gb: float | None = None, settings: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return all overrides of a command line: headline flags, ``--max-gb`` and ``--set``, the last one strongest."""
+    budget = {} if max_gb is None else {"store.max_gb": max_gb}
+    return {**headline(**flags), **budget, **dict(parse_setting(setting) for setting in settings or ())}
+
+
 def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file.
 

@@ -28,6 +28,9 @@ def transfer(
     method: Annotated[str | None, typer.Option(help="How the student is made (tutelage list methods).")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; a name under runs/ if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    max_gb: Annotated[
+        float | None, typer.Option(help="Most that packed images and teacher targets may take, in GB.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as distill.epochs=50.")
     ] = None,
@@ -35,21 +38,21 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Make a small model from a teacher, a few labels and unlabeled images; resumes where it was interrupted."""
-    from tutelage.recipe import headline, load_recipe, make_recipe, parse_setting
+    from tutelage.recipe import load_recipe, make_recipe, overrides
 
-    overrides = headline(
-        task=task,
-        labeled=labeled,
-        labels=labels,
-        test=test,
-        transfer=transfer,
-        teacher=teacher,
-        student=student,
-        method=method,
-        seed=seed,
-    )
-    overrides.update(parse_setting(setting) for setting in settings or [])
-    made = make_recipe({}, overrides) if recipe is None else load_recipe(recipe, overrides)
+    flags = {
+        "task": task,
+        "labeled": labeled,
+        "labels": labels,
+        "test": test,
+        "transfer": transfer,
+        "teacher": teacher,
+        "student": student,
+        "method": method,
+        "seed": seed,
+    }
+    given = overrides(flags, max_gb=max_gb, settings=settings)
+    made = make_recipe({}, given) if recipe is None else load_recipe(recipe, given)
     if check:
         show_check(made, as_json=as_json)
     else:

@@ -28,9 +28,10 @@ def targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
     settings, adapted = job.recipe.distill, stages["adapt"]
     if settings.targets == "live":
         results = {"mode": "live", "why": _why_live(job)}
-        return job.stage("targets", (adapted,), {"targets": results}, lambda folder: (results, Cost().as_dict()))
-    inputs = {"targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
-    return job.stage("targets", (adapted,), inputs, functools.partial(_work, job, adapted))
+        inputs = {"targets": {"mode": "live"}}
+        return job.stage("targets", (adapted,), inputs, lambda folder: (results, Cost().as_dict()))
+    stored = {"targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
+    return job.stage("targets", (adapted,), stored, functools.partial(_work, job, adapted))
 
 
 def adapted_teacher(job: Job, adapted: Stage) -> Model:

@@ -193,7 +193,7 @@ def _build(
     budget: Budget,
     progress: Progress,
 ) -> None:
-    image_bytes = _mean_bytes(sources, store.identity["short_side"])
+    image_bytes = packed_bytes(sources, store.identity["short_side"])
 
     def room(name: str) -> int:
         return min(rows, len(sources) - int(name) * rows) * image_bytes
@@ -227,8 +227,8 @@ def _pixels(images: Images, rows: IntArray) -> list[Array]:
     return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images.get(rows)]
 
 
-def _mean_bytes(sources: Sequence[ImageSource], short_side: int) -> int:
-    """Estimate the bytes of a packed image from the sizes of some."""
+def packed_bytes(sources: Sequence[ImageSource], short_side: int) -> int:
+    """Estimate the mean bytes of packed images from the sizes of some."""
     rows = np.linspace(0, len(sources) - 1, min(MEASURED, len(sources))).astype(int)
     sizes = np.array([image_size(sources[row]) for row in rows], dtype=np.float64)
     shares = np.minimum(1.0, short_side / sizes.min(axis=1))

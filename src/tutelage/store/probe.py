@@ -22,7 +22,7 @@ from tutelage.models.outputs import Outputs
 from tutelage.objectives import Logits
 from tutelage.progress import Quiet, Update
 from tutelage.store.plan import Timing
-from tutelage.training.loop import _precision, train
+from tutelage.training.loop import precision, train
 from tutelage.training.phase import Phase
 from tutelage.training.schedule import Schedule
 
@@ -96,7 +96,7 @@ def _teacher(job: Job, batch: Batch, needs: frozenset[str], seconds: float) -> t
     teacher = job.new_teacher().eval()
 
     def teach() -> Outputs:
-        with torch.no_grad(), _precision(job.world.device):
+        with torch.no_grad(), precision(job.world.device):
             outputs: Outputs = teacher(batch.inputs[DEFAULT_GROUP], needs)
         if job.world.device.type == "cuda":
             torch.cuda.synchronize(job.world.device)

@@ -15,7 +15,7 @@ from tutelage.models.model import Model, weight_hash
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.store.forms import check_form, row_bytes
 from tutelage.store.packs import PACKING
-from tutelage.training.loop import _precision
+from tutelage.training.loop import precision
 from tutelage.views.policy import SCHEME
 
 TARGETS = 1
@@ -141,7 +141,7 @@ def target_spec(
             raise ModelError(f"targets of view group {group!r}: there is {', '.join(loader.groups)}")
         for name, stored in held.items():
             check_form(name, stored.shape, stored.form)
-    with _precision(device):
+    with precision(device):
         narrow = torch.is_autocast_enabled(device.type)
     return TargetSpec(
         teacher=dict(teacher),

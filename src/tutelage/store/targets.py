@@ -30,7 +30,7 @@ from tutelage.store.forms import decode, encode
 from tutelage.store.settings import GB
 from tutelage.store.shards import Array, Shard
 from tutelage.store.spec import TargetSpec, shard_name, teacher_identity
-from tutelage.training.loop import _precision
+from tutelage.training.loop import precision
 
 TOUCHED = 128 << 20
 """Bytes read before the memory that they were mapped to is given back."""
@@ -239,7 +239,7 @@ class _Passes:
 
     def _outputs(self, batch: Batch) -> dict[str, Outputs]:
         def run() -> dict[str, Outputs]:
-            with torch.no_grad(), _precision(self._device):
+            with torch.no_grad(), precision(self._device):
                 return {
                     group: self._teacher(batch.inputs[group], {*held}) for group, held in self._spec.outputs.items()
                 }

@@ -227,7 +227,7 @@ class _Trainer:
         return losses
 
     def _forward_backward(self, batch: Batch) -> dict[str, Tensor]:
-        with _precision(self.world.device):
+        with precision(self.world.device):
             losses: dict[str, Tensor] = self.module(batch, self.phase.targets(batch))
         torch.autograd.backward(losses["loss"])
         return losses
@@ -285,7 +285,7 @@ class _Trainer:
         return Trained(raw, None if self.average is None else self.average.state, self.history, self.cost)
 
 
-def _precision(device: torch.device) -> AbstractContextManager[Any]:
+def precision(device: torch.device) -> AbstractContextManager[Any]:
     """Mixed precision where the device gains from it: bfloat16 on GPUs that have it."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", dtype=torch.bfloat16)

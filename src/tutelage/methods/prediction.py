@@ -1,0 +1,64 @@
+"""What storing a teacher's targets will take, and what it will save, before any of it is spent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tutelage.data.images import short_side
+from tutelage.methods.job import Job
+from tutelage.store.packs import packed_bytes
+from tutelage.store.plan import DEFAULT_VIEWS, plan_targets
+from tutelage.store.probe import probe
+
+
+def predict_targets(job: Job) -> dict[str, Any]:
+    """Measure a job's speed for a few seconds, and predict sizes and times from it.
+
+    Args:
+        job: Resolved, with a method that has a teacher.
+
+    Returns:
+        Plain data: ``decided`` (mode, views, why), ``images``, ``epochs``, ``views`` (what the numbers are for:
+        those of the plan, or what it would store by default), ``forms``, ``rates`` (images a second of each step
+        alone), ``packs`` and ``targets`` (bytes; seconds to build), ``epoch`` and ``all_epochs`` (seconds ``live``
+        and ``cached``; the latter with building), ``break_even`` (epochs).
+
+    Raises:
+        RecipeError: Stored targets are asked for and do not fit.
+    """
+    recipe, images = job.recipe, len(job.transfer)
+    settings = recipe.distill
+    assert settings.epochs is not None
+    assert recipe.views.size is not None
+    assert job.transfer.images is not None
+    found = probe(job)
+    timing, epochs = found.timing, settings.epochs
+    stored = plan_targets(
+        "cached",
+        epochs=epochs,
+        images=images,
+        shapes=found.shapes,
+        max_bytes=max(recipe.store.max_bytes, 1 << 62 if settings.targets == "live" else 0),
+        views=settings.views or min(DEFAULT_VIEWS, epochs),
+        top_k=settings.top_k,
+    )
+    packing, building = timing.pack_build(images), timing.target_build(images, stored.views)
+    packed = images * packed_bytes(job.transfer.images, short_side(recipe.views.size))
+    live, cached = timing.live_epoch(images), timing.cached_epoch(images)
+    steps = {"decode": timing.pack, "view": timing.view, "teacher": timing.teacher, "student": timing.student}
+    return {
+        "decided": {"mode": settings.targets, "views": settings.views if settings.targets == "cached" else None},
+        "images": images,
+        "epochs": epochs,
+        "views": stored.views,
+        "forms": dict(stored.forms),
+        "rates": {name: 1 / seconds for name, seconds in steps.items()},
+        "packs": {
+            "bytes": images * packed_bytes(job.transfer.images, short_side(recipe.views.size)),
+            "seconds": packing,
+        },
+        "targets": {"bytes": stored.bytes, "seconds": building},
+        "epoch": {"live": live, "cached": cached},
+        "all_epochs": {"live": epochs * live, "cached": building + epochs * cached},
+        "break_even": timing.break_even(stored.views),
+    }
