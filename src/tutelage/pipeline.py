@@ -91,7 +91,7 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
         _check_cached(resolved)
         if resolved.distill.targets == "live":
             raise RecipeError(
-                f"distill.targets: the teacher runs live for {resolved.distill.epochs} epochs, and nothing is stored; "
+                f"distill.targets: the teacher runs live for {resolved.distill.epochs} epochs; nothing is stored. "
                 "--plan shows what it would save, distill.targets=cached stores it anyway"
             )
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:

@@ -53,10 +53,7 @@ def predict_targets(job: Job) -> dict[str, Any]:
         "views": stored.views,
         "forms": dict(stored.forms),
         "rates": {name: 1 / seconds for name, seconds in steps.items()},
-        "packs": {
-            "bytes": images * packed_bytes(job.transfer.images, short_side(recipe.views.size)),
-            "seconds": packing,
-        },
+        "packs": {"bytes": packed, "seconds": packing},
         "targets": {"bytes": stored.bytes, "seconds": building},
         "epoch": {"live": live, "cached": cached},
         "all_epochs": {"live": epochs * live, "cached": building + epochs * cached},
