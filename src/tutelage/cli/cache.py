@@ -62,13 +62,8 @@ def _planned(found: Mapping[str, Any]) -> RenderableType:
         return made
 
     images, views, epochs = found["images"], found["views"], found["epochs"]
-    rates = table("measured here", "images/s")
-    words = {
-        "decode": "decode and downscale",
-        "view": "cut a view",
-        "teacher": "teacher",
-        "student": "train the student",
-    }
+    rates = table("alone, on this machine", "images/s")
+    words = {"decode": "decode", "view": "cut a view", "teacher": "run the teacher", "student": "train the student"}
     for name, rate in found["rates"].items():
         rates.add_row(words[name], whole(round(rate)))
     stores = table("stored", "size", "made in")

@@ -154,6 +154,10 @@ def images(run: Finished) -> list[tuple[str, str]]:
     if "distill" in run.stages:
         words["transfer"] = "unlabeled images to distill on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
+    if "targets" in run.stages:
+        stored = run.stages["targets"]["results"]
+        seen = f"{stored['views']}, stored" if stored["mode"] == "cached" else "new ones in every epoch"
+        rows.append(("views of each that the teacher saw", seen))
     rows.append(("classes", whole(run.data["labels"]["classes"])))
     if counts["test"] or counts["validation"]:
         copies = {"labeled": "test or validation", "validation": "test", "transfer": "test or validation"}
@@ -199,6 +203,7 @@ def _title(stage: str) -> str:
     """Return what a stage does, as a title; a baseline's stages have its name in front."""
     words = {
         "adapt": "Adapt the teacher",
+        "targets": "Store the teacher's targets",
         "distill": "Distill",
         "finetune": "Finetune the student",
         "evaluate": "Evaluate",
