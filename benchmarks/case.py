@@ -97,6 +97,7 @@ def new_loader(
         seed=SEED,
         images=pack_images(store, ROOM, samples, short_side(SIZE), Quiet()),
         views=views,
+        inline=not torch.cuda.is_available(),
     )
 
 

@@ -43,7 +43,7 @@ from tutelage.data.samples import Samples
 from tutelage.progress import Quiet
 from tutelage.store.packs import pack_images
 
-PICTURES = ((96, 4000), (384, 1000))
+PICTURES = ((96, 4000), (384, 4000))
 """Side and number of the pictures."""
 
 

@@ -10,9 +10,8 @@ adapted teacher and all settings; only ``distill.targets`` and ``distill.views``
 
 Keys of the JSON: ``rows`` (views, or ``live``; test accuracies in percent by seed, mean, std, and the paired
 difference from live: mean and half of its 95 % t-interval; seconds of storing and distilling), ``ratio`` (seconds of
-storing and distilling with 8 views, over live), ``reference``, ``runs``, ``spread`` (standard deviation of the ratio),
-``goal`` (points that 8 views may lie below live: the standard deviation of live over seeds), ``met``, ``machine``,
-``command``.
+storing and distilling with 8 views, over live), ``reference``, ``runs``, ``spread`` (of the ratio), ``goal`` (points
+that 8 views may lie below live: the standard deviation of live over seeds), ``met``, ``machine``, ``command``.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def measured(out: Path, seed: int, views: str | int) -> Row:
     targets = (
         {"distill.targets": "live"} if views == "live" else {"distill.targets": "cached", "distill.views": views}
     )
-    settings = {
+    settings: Row = {
         "seed": seed,
         "baselines": [],
         "distill.epochs": EPOCHS,

@@ -22,6 +22,7 @@ from tutelage.export.latency import latency
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
 from tutelage.methods.prediction import predict_targets
+from tutelage.methods.targets import planned_bytes
 from tutelage.models.saved import read_description
 from tutelage.models.sources import check_name
 from tutelage.progress import Progress, Quiet
@@ -205,7 +206,12 @@ def _packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress)
     """Return the images of a run's training data, to be decoded once when first needed."""
     unlabeled = METHODS[recipe.method].needs_transfer
     pools = (data.transfer, data.labeled) if unlabeled else (data.labeled,)
-    return Packs(recipe.store.root(folder), recipe.store.max_bytes, pools, progress)
+    targets = 0
+    if unlabeled:
+        targets = planned_bytes(recipe, classes=len(data.labeled.classes), images=len(data.transfer))
+    # A little more than planned: shards have headers.
+    room = max(0, recipe.store.max_bytes - targets - targets // 20)
+    return Packs(recipe.store.root(folder), room, pools, progress)
 
 
 def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:

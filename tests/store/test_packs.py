@@ -229,13 +229,13 @@ def test_an_image_that_vanishes_while_packing_is_named(
     samples = files(tmp_path / "images")
     monkeypatch.setattr(packs_module, "MEASURED", 1)
     assert samples.without_targets().fingerprint  # all are there when they are looked at
-    real = packs_module._mean_bytes
+    real = packs_module.packed_bytes
 
     def measured(*arguments: object) -> int:
         (tmp_path / "images" / "09.png").unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(packs_module, "_mean_bytes", measured)
+    monkeypatch.setattr(packs_module, "packed_bytes", measured)
     with pytest.raises(DataError, match=r"09\.png: cannot be read \(No such file or directory\); was it moved\?"):
         pack(tmp_path / "root", samples)
     assert shards(tmp_path / "root") == ["000000.safetensors", "000001.safetensors"]
@@ -373,7 +373,8 @@ def test_on_a_full_disk_images_are_decoded_live_and_the_next_run_goes_on(
 def test_values_stay_right_when_memory_is_given_back(
     tmp_path: Path, few_rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs_module, "TOUCHED", 5000)
+    monkeypatch.setattr(packs_module, "TOUCHED", 3)
+    monkeypatch.setattr(packs_module, "FAULT", 0)
     samples = files(tmp_path / "images")
     packed = pack(tmp_path / "root", samples)
     expected = live(samples)
@@ -383,17 +384,16 @@ def test_values_stay_right_when_memory_is_given_back(
     assert equal(held, expected)
 
 
-def test_memory_is_given_back_each_time_that_enough_was_read(
+def test_memory_is_given_back_after_so_many_reads(
     tmp_path: Path, few_rows: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = files(tmp_path / "images", 8)
     packed = pack(tmp_path / "root", samples)
     assert isinstance(packed, PackedImages)
-    size = sum(image.numel() for image in whole(packed, 8))
     released: list[object] = []
     monkeypatch.setattr(packs_module.Shard, "release", lambda self: released.append(self))
-    monkeypatch.setattr(packs_module, "TOUCHED", 3 * size)
-    packed._touched = 0
+    monkeypatch.setattr(packs_module, "TOUCHED", 3 * 8)
+    monkeypatch.setattr(packs_module, "FAULT", 0)
     counts = []
     for _ in range(7):
         whole(packed, 8)
@@ -401,8 +401,16 @@ def test_memory_is_given_back_each_time_that_enough_was_read(
     assert counts == [0, 0, 2, 2, 2, 4, 4]
 
 
+def test_memory_of_a_small_pack_is_kept(tmp_path: Path, few_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(tmp_path / "root", files(tmp_path / "images", 8))
+    monkeypatch.setattr(packs_module, "TOUCHED", 1)
+    monkeypatch.setattr(packs_module.Shard, "release", lambda self: pytest.fail("gave memory back"))
+    whole(packed, 8)
+
+
 def test_threads_may_read_at_once(tmp_path: Path, few_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs_module, "TOUCHED", 5000)
+    monkeypatch.setattr(packs_module, "TOUCHED", 3)
+    monkeypatch.setattr(packs_module, "FAULT", 0)
     samples = files(tmp_path / "images")
     packed, expected = pack(tmp_path / "root", samples), live(samples)
     wrong: list[object] = []

@@ -265,7 +265,8 @@ def test_a_shard_that_is_gone_is_told_when_its_view_comes(tmp_path: Path) -> Non
 def test_memory_that_was_read_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, given_back = loader(), []
     cached = built(tmp_path, teacher(), made, 1)
-    monkeypatch.setattr(module, "TOUCHED", 8 * 4096)
+    monkeypatch.setattr(module, "TOUCHED", 8)
+    monkeypatch.setattr(module, "FAULT", 0)
     monkeypatch.setattr("tutelage.store.shards.Shard.release", lambda shard: given_back.append(shard))
     for batch in made.epoch(0):
         cached(batch, ("view",), NEEDS)

@@ -15,6 +15,8 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from tutelage.data import pixels
+from tutelage.data.formats import jpeg_frame
 from tutelage.data.pixels import decode_pixels, decoded, named, open_content, read_content
 from tutelage.data.samples import ImageSource, IntArray
 
@@ -43,20 +45,23 @@ def decode_named(source: ImageSource | Image.Image) -> tuple[Tensor, str]:
     """
     if isinstance(source, (np.ndarray, Image.Image)):
         return _channels_first(decode_pixels(source)), ""
-    content, name = read_content(source), named(source)
-    with open_content(content, name) as image:
-        form = image.format or ""
-        if form in ("JPEG", "MPO") and image.mode in ("L", "RGB") and (decode_jpeg := _torchcodec()):
+    content = read_content(source)
+    frame = jpeg_frame(content)
+    if frame is not None and (decode_jpeg := _torchcodec()):
+        height, width, components = frame
+        if components in (1, 3) and 0 < height * width <= pixels.PIXEL_LIMIT:
             try:
-                return decode_jpeg(content), form
+                return decode_jpeg(content), "JPEG"
             except (RuntimeError, ValueError):
                 pass  # Pillow refuses it as well, and says why in our words, or knows a kind that torchcodec does not
-        return _channels_first(decoded(image, name, content)), form
+    name = named(source)
+    with open_content(content, name) as image:
+        return _channels_first(decoded(image, name, content)), image.format or ""
 
 
-def _channels_first(pixels: npt.NDArray[np.uint8]) -> Tensor:
+def _channels_first(image: npt.NDArray[np.uint8]) -> Tensor:
     # Not copied into channel order: resizing takes it as it is, and copying costs as much as half of the decoding.
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 @functools.cache
@@ -85,7 +90,14 @@ def _probe() -> bytes:
 
 
 class Images(Protocol):
-    """Where a loader takes images from, decoded and no larger than its views need; safe to use from threads."""
+    """Where a loader takes images from, decoded and no larger than its views need; safe to use from threads.
+
+    Attributes:
+        at_hand: Whether getting them takes no decoding.
+    """
+
+    @property
+    def at_hand(self) -> bool: ...  # noqa: D102
 
     def get(self, rows: IntArray) -> list[Tensor]:
         """Return the images in ``rows``, each uint8 [3, H, W].
@@ -103,6 +115,8 @@ class DecodedImages:
         sources: The images.
         short_side: Images with a longer one are downscaled to it (see :func:`packed`).
     """
+
+    at_hand = False
 
     def __init__(self, sources: Sequence[ImageSource], short_side: int) -> None:
         self._sources = sources

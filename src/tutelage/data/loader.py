@@ -59,6 +59,8 @@ class Loader:
             time if not given.
         views: How many different views a sample has: epochs past it see them again, in another order. ``None`` for
             new ones in every epoch.
+        inline: Whether batches are made between the caller's steps, with all of its compute threads, instead of ahead
+            of them in threads of their own. On a CPU that trains, those would only take its cores away.
         rank: This process's number, and ``world`` the number of processes: each takes its part of every batch.
 
     Raises:
@@ -75,6 +77,7 @@ class Loader:
         seed: int,
         images: Images | None = None,
         views: int | None = None,
+        inline: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -98,8 +101,9 @@ class Loader:
         self._images = images
         if images is None and samples.images is not None:
             self._images = DecodedImages(samples.images, short_side(side))
+        self._inline = inline
         # Each with one compute thread: teams of them would fight for the same cores.
-        self._workers = min(MOST_WORKERS, torch.get_num_threads())
+        self._workers = 1 if inline else min(MOST_WORKERS, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._workers, "views", torch.set_num_threads, (1,))
         self._targets = None if samples.targets is None else torch.from_numpy(np.ascontiguousarray(samples.targets))
 
@@ -120,6 +124,13 @@ class Loader:
             rows = np.resize(order, max(len(order), self.batch_size))[step * self.batch_size :][: self.batch_size]
             part = self.batch_size // self._world
             yield self._batch(rows[self._rank * part : (self._rank + 1) * part], view, partners)
+
+    def ready(self, batches: Iterator[Batch]) -> Generator[Batch]:
+        """Yield this loader's batches, prepared ahead unless it works inline; close it when no more are wanted."""
+        if self._inline:
+            yield from batches
+        else:
+            yield from prefetched(batches)
 
     def view(self, number: int, rows: IntArray) -> Iterator[Batch]:
         """Yield some samples in one of their views, as every epoch shows them, in batches and in no particular order.
@@ -179,7 +190,8 @@ class Loader:
         assert source is not None
         edges = np.linspace(0, len(rows), min(self._workers, len(rows)) + 1).astype(int).tolist()
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-        pictures = list(itertools.chain(*self._pool.map(lambda part: source.get(rows[part]), parts)))
+        share = map if self._inline else self._pool.map
+        pictures = list(itertools.chain(*share(lambda part: source.get(rows[part]), parts)))
         views = sample_views(
             group.policy,
             self.samples.keys[rows],
@@ -193,7 +205,7 @@ class Loader:
         def shown(part: slice) -> Tensor:
             return render(pictures[part], views[part], group.size)
 
-        return torch.cat(list(self._pool.map(shown, parts))), views
+        return torch.cat(list(share(shown, parts))), views
 
 
 def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:

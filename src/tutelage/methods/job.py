@@ -131,13 +131,15 @@ class Job:
         assert settings.policy is not None
         assert settings.size is not None
         policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
+        images = self.packs.images(samples, short_side(settings.size))
         return Loader(
             samples,
             {DEFAULT_GROUP: ViewGroup(policy, settings.size)},
             batch_size=batch_size,
             seed=self.recipe.seed,
-            images=self.packs.images(samples, short_side(settings.size)),
+            images=images,
             views=views,
+            inline=self.world.device.type == "cpu" and images.at_hand,
             rank=self.world.rank,
             world=self.world.size,
         )

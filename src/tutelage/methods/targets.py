@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tutelage.data.batch import DEFAULT_GROUP
 from tutelage.data.loader import Loader
@@ -14,9 +14,12 @@ from tutelage.methods.job import Job
 from tutelage.models.model import Model
 from tutelage.models.weights import load_weights
 from tutelage.run import Stage
-from tutelage.store.plan import TargetPlan, logits_form, plan_targets
+from tutelage.store.plan import Mode, TargetPlan, logits_form, plan_targets
 from tutelage.store.spec import StoredOutput, TargetSpec, target_spec, teacher_identity
 from tutelage.store.targets import CachedTargets, build_targets, open_targets
+
+if TYPE_CHECKING:
+    from tutelage.recipe import Recipe
 
 
 def targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
@@ -27,7 +30,7 @@ def targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
     """
     settings, adapted = job.recipe.distill, stages["adapt"]
     if settings.targets == "live":
-        results = {"mode": "live", "why": _why_live(job)}
+        results = {"mode": "live", "why": _why(job, "auto")}
         inputs = {"targets": {"mode": "live"}}
         return job.stage("targets", (adapted,), inputs, lambda folder: (results, Cost().as_dict()))
     stored = {"targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
@@ -73,7 +76,7 @@ def _work(job: Job, adapted: Stage, folder: Path) -> tuple[dict[str, Any], dict[
         "images": spec.images,
         "folder": str(stored.folder),
         "reused": found is not None,
-        "why": _planned(job, "cached").why,
+        "why": _why(job, "cached"),
         "teacher": dict(spec.teacher),
     }
     cost = stored.cost
@@ -93,24 +96,31 @@ def _spec(job: Job, loader: Loader, teacher: Mapping[str, Any]) -> TargetSpec:
     return target_spec(teacher, loader, {DEFAULT_GROUP: outputs}, seed=job.recipe.seed, device=job.world.device)
 
 
-def _planned(job: Job, mode: Any) -> TargetPlan:
-    recipe = job.recipe
+def planned_bytes(recipe: Recipe, *, classes: int, images: int) -> int:
+    """Return the bytes that a resolved recipe's targets will take, so that nothing else takes their room."""
+    if recipe.distill.targets != "cached":
+        return 0
+    return _planned(recipe, "cached", classes=classes, images=images).bytes
+
+
+def _planned(recipe: Recipe, mode: Mode, *, classes: int, images: int) -> TargetPlan:
     assert recipe.distill.epochs is not None
     return plan_targets(
         mode,
         epochs=recipe.distill.epochs,
-        images=len(job.transfer),
-        shapes={"logits": (len(job.labeled.classes),)},
+        images=images,
+        shapes={"logits": (classes,)},
         max_bytes=recipe.store.max_bytes,
         views=recipe.distill.views,
         top_k=recipe.distill.top_k,
     )
 
 
-def _why_live(job: Job) -> str:
-    """Return why the teacher runs live: a resolved recipe no longer says whether it was asked for or planned."""
-    planned = _planned(job, "auto")
-    return planned.why if planned.mode == "live" else _planned(job, "live").why
+def _why(job: Job, mode: Mode) -> str:
+    planned = _planned(job.recipe, mode, classes=len(job.labeled.classes), images=len(job.transfer))
+    if mode == "auto" and planned.mode != "live":
+        return _why(job, "live")  # a resolved recipe no longer says whether it was asked for or planned
+    return planned.why
 
 
 def _root(job: Job) -> Path:

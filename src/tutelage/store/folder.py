@@ -23,7 +23,7 @@ from tutelage.ledger import Cost
 from tutelage.progress import Progress
 from tutelage.run import fingerprint_of, write_json
 from tutelage.store.budget import MANIFEST, USED, Budget, lock
-from tutelage.store.shards import Array, Shard, ShardError, checksum, open_shard, write_shard
+from tutelage.store.shards import Content, Shard, ShardError, checksum, open_shard, write_shard
 
 SCHEMA = 1
 """Version of a store's form."""
@@ -34,7 +34,7 @@ BUILDING = ".building"
 ATTEMPTS = 100
 """How often a store's folder is made that others remove at the same time."""
 
-Make = Callable[[str, Cost], Mapping[str, Array]]
+Make = Callable[[str, Cost], Mapping[str, Content]]
 """Makes the arrays of the shard with this name, and adds what that took to the cost."""
 
 

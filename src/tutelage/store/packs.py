@@ -22,25 +22,22 @@ from tutelage.ledger import Cost
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
-from tutelage.store.shards import Array, Shard
+from tutelage.store.shards import FAULT, TOUCHED, Array, Content, Joined, Shard
 
 PACKING = 1
 """Version of what a packed image is: how it is decoded, downscaled and laid out."""
 
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = 32 << 20
 """About how large a shard is."""
 
 MOST_ROWS = 8192
 """Most images a shard."""
 
-BLOCK = 16
+BLOCK = 32
 """Images that a thread decodes at a time."""
 
 MEASURED = 100
 """Images whose size is looked at to estimate how large a pack will be."""
-
-TOUCHED = 128 << 20
-"""Bytes read before the memory that they were mapped to is given back."""
 
 
 class PackedImages:
@@ -51,19 +48,24 @@ class PackedImages:
         shards: Its shards in order; ``None`` for those that had no room.
         rows: Images a shard.
         others: Gives the images that are in no shard.
+
+    Attributes:
+        at_hand: Whether all are packed.
     """
 
     def __init__(self, store: Store, shards: Sequence[Shard | None], rows: int, others: Images) -> None:
+        self.at_hand = all(shard is not None for shard in shards)
         self._store = store
         self._shards = shards
         self._rows = rows
         self._others = others
+        self._size = sum(len(shard.mapping) for shard in shards if shard is not None)
         self._touched = 0
         self._lock = threading.Lock()
 
     def get(self, rows: IntArray) -> list[Tensor]:
         """Return the images in ``rows``, each uint8 [3, H, W]: views of the pack, read as they are used."""
-        found, size = [], 0
+        found = []
         for row in rows.tolist():
             shard = self._shards[row // self._rows]
             if shard is None:
@@ -74,15 +76,14 @@ class PackedImages:
             start = int(shard.arrays["starts"][place])
             pixels = shard.arrays["pixels"][start : start + 3 * height * width]
             found.append(torch.from_numpy(pixels).view(height, width, 3).permute(2, 0, 1))
-            size += pixels.nbytes
-        self._count(size)
+        self._count(len(rows))
         return found
 
-    def _count(self, size: int) -> None:
+    def _count(self, reads: int) -> None:
         """Keep mapped memory from growing with the number of images: what was read long ago is given back."""
         with self._lock:
-            self._touched += size
-            if self._touched < TOUCHED:
+            self._touched += reads
+            if self._touched < TOUCHED or self._size <= TOUCHED * FAULT:
                 return
             self._touched = 0
         for shard in self._shards:
@@ -101,6 +102,11 @@ class SomeImages:
 
     images: Images
     rows: IntArray
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether all of them are packed."""
+        return self.images.at_hand
 
     def get(self, rows: IntArray) -> list[Tensor]:
         """Return the images in ``rows`` of these."""
@@ -200,21 +206,21 @@ def _build(
 
     workers = min(MOST_WORKERS, torch.get_num_threads())
     with ThreadPoolExecutor(workers, "pack", torch.set_num_threads, (1,)) as pool:
-        ahead: dict[int, list[Future[list[Array]]]] = {}
+        ahead: dict[int, list[Future[tuple[Array, Array]]]] = {}
 
-        def decode(number: int) -> list[Future[list[Array]]]:
+        def decode(number: int) -> list[Future[tuple[Array, Array]]]:
             stop = min((number + 1) * rows, len(sources))
             parts = [np.arange(start, min(start + BLOCK, stop)) for start in range(number * rows, stop, BLOCK)]
-            return [pool.submit(_pixels, live, part) for part in parts]
+            return [pool.submit(_block, live, part) for part in parts]
 
-        def make(name: str, cost: Cost) -> Mapping[str, Array]:
+        def make(name: str, cost: Cost) -> Mapping[str, Content]:
             number = int(name)
-            images = [image for future in ahead.pop(number, None) or decode(number) for image in future.result()]
+            blocks = [future.result() for future in ahead.pop(number, None) or decode(number)]
             if number + 1 < len(names) and names[number + 1] not in store:
                 ahead[number + 1] = decode(number + 1)  # while this one is written
-            starts = np.cumsum([0] + [image.size for image in images], dtype=np.int64)
-            sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
-            return {"pixels": np.concatenate([image.ravel() for image in images]), "starts": starts, "sizes": sizes}
+            sizes = np.concatenate([sizes for _, sizes in blocks])
+            starts = np.concatenate([[0], np.cumsum(3 * sizes.prod(axis=1, dtype=np.int64))])
+            return {"pixels": Joined([pixels for pixels, _ in blocks]), "starts": starts, "sizes": sizes}
 
         try:
             store.build(names, make, budget=budget, progress=progress, label="pack images", room=room)
@@ -222,9 +228,14 @@ def _build(
             pool.shutdown(cancel_futures=True)
 
 
-def _pixels(images: Images, rows: IntArray) -> list[Array]:
-    """Return images as uint8 [H, W, 3]: rows of pixels, as a crop of them is read."""
-    return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images.get(rows)]
+def _block(images: Images, rows: IntArray) -> tuple[Array, Array]:
+    """Return some images as pixels, uint8, and their height and width, int32 [n, 2].
+
+    Pixels lie in rows, [H, W, 3], one image behind the other: so a crop is read, and resized fastest.
+    """
+    found = [image.permute(1, 2, 0).numpy() for image in images.get(rows)]
+    sizes = np.array([image.shape[:2] for image in found], dtype=np.int32)
+    return np.concatenate([image.reshape(-1) for image in found]), sizes
 
 
 def packed_bytes(sources: Sequence[ImageSource], short_side: int) -> int:

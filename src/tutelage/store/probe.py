@@ -73,7 +73,8 @@ def probe(job: Job, needs: frozenset[str] = frozenset({"logits"}), *, seconds: f
     decoded = DecodedImages(some.images, short_side(settings.size))
     held = _Held(decoded.get(rows))
     group = {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)}
-    loader = _Repeated(some, group, batch_size=count, seed=job.recipe.seed, images=held)
+    inline = job.world.device.type == "cpu"
+    loader = _Repeated(some, group, batch_size=count, seed=job.recipe.seed, images=held, inline=inline)
     batch = next(loader.view(0, rows)).to(job.world.device)
     loader.batch = batch
 
@@ -155,6 +156,8 @@ class _Stopwatch(Quiet):
 
 class _Held:
     """Images that are in memory."""
+
+    at_hand = True
 
     def __init__(self, images: Sequence[Tensor]) -> None:
         self._images = images

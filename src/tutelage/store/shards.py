@@ -7,7 +7,7 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ _TYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
+FAULT = 2 << 20
+"""Most bytes that come into memory when one byte of a mapped file is read: systems map whole large pages at once."""
+
+TOUCHED = 64
+"""Reads at distant places before the memory that they were mapped to is given back: 128 MB at most."""
+
+
 class ShardError(Exception):
     """A file that is no shard, or not a whole one; whoever reads it makes it again."""
 
@@ -62,7 +69,21 @@ class Shard:
         self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str]) -> None:
+@dataclass(frozen=True)
+class Joined:
+    """Flat arrays of bytes that are written one behind the other, as one array, without being copied together.
+
+    Attributes:
+        parts: uint8 [n_i] each.
+    """
+
+    parts: Sequence[Array]
+
+
+Content = Array | Joined
+
+
+def write_shard(path: Path, arrays: Mapping[str, Content], about: Mapping[str, str]) -> None:
     """Write a shard whole or not at all; its checksum goes with it.
 
     Args:
@@ -73,19 +94,19 @@ def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str
     Raises:
         RunError: It cannot be written.
     """
-    # Wide types first, so that each array begins where its type wants to. Not safetensors' own writer, which copies
-    # everything twice: a pack is written while the next images are decoded on the same cores.
-    solid = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    ordered = sorted(solid, key=lambda name: (-solid[name].itemsize, name))
-    header: dict[str, Any] = {"__metadata__": {**about, "checksum": checksum(solid)}}
+    # Not safetensors' own writer, which copies everything twice: a pack is written while the next images are decoded
+    # on the same cores. Wide types first, so that each array begins where its type wants to.
+    described = {name: _described(array) for name, array in arrays.items()}
+    ordered = sorted(described, key=lambda name: (-described[name][0].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {**about, "checksum": checksum(arrays)}}
     end = 0
     for name in ordered:
-        array, start = solid[name], end
-        end += array.nbytes
-        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+        kind, shape = described[name]
+        start, end = end, end + math.prod(shape) * kind.itemsize
+        header[name] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _HEADER)
-    buffers = [solid[name].reshape(-1).view(np.uint8).data for name in ordered]
+    buffers = [buffer for name in ordered for buffer in _buffers(arrays[name])]
     write_whole(path, [len(text).to_bytes(_HEADER, "little") + text, *buffers])
 
 
@@ -120,14 +141,28 @@ def open_shard(path: Path) -> Shard:
     return Shard(arrays, about, mapping)
 
 
-def checksum(arrays: Mapping[str, Array]) -> str:
+def checksum(arrays: Mapping[str, Content]) -> str:
     """Return a CRC-32 over names, types, shapes and values."""
     found = 0
     for name in sorted(arrays):
-        array = np.asarray(arrays[name], order="C")
-        found = zlib.crc32(f"{name}|{array.dtype.str}|{array.shape}|".encode(), found)
-        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
+        kind, shape = _described(arrays[name])
+        found = zlib.crc32(f"{name}|{kind.str}|{shape}|".encode(), found)
+        for buffer in _buffers(arrays[name]):
+            found = zlib.crc32(buffer, found)
     return f"{found:08x}"
+
+
+def _described(array: Content) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return type and shape."""
+    if isinstance(array, Joined):
+        return np.dtype(np.uint8), (sum(part.size for part in array.parts),)
+    return array.dtype, array.shape
+
+
+def _buffers(array: Content) -> list[memoryview]:
+    """Return the bytes of an array, in order."""
+    parts = array.parts if isinstance(array, Joined) else [array]
+    return [np.asarray(part, order="C").reshape(-1).view(np.uint8).data for part in parts]
 
 
 def _part(entry: Mapping[str, Any], room: int) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:

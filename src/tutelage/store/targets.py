@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import Batch
-from tutelage.data.loader import Loader, prefetched
+from tutelage.data.loader import Loader
 from tutelage.data.samples import IntArray
 from tutelage.errors import ModelError, RunError
 from tutelage.ledger import Cost, counted, measured
@@ -28,14 +28,9 @@ from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
 from tutelage.store.forms import decode, encode
 from tutelage.store.settings import GB
-from tutelage.store.shards import Array, Shard
+from tutelage.store.shards import FAULT, TOUCHED, Array, Shard
 from tutelage.store.spec import TargetSpec, shard_name, teacher_identity
 from tutelage.training.loop import precision
-
-TOUCHED = 128 << 20
-"""Bytes read before the memory that they were mapped to is given back."""
-
-_PAGE = 4096
 
 
 class CachedTargets:
@@ -121,7 +116,7 @@ class CachedTargets:
             arrays, start = self._shard(part).arrays, part * self.spec.rows * shots
             return decode(key, arrays, stored.form, stored.shape, rows=some - start, device=device)
 
-        self._count(len(places) * max(_PAGE, stored.nbytes))
+        self._count(len(places))
         first = int(parts[0]) if len(parts) else 0
         if (parts == first).all():
             return read(first, places)
@@ -136,10 +131,10 @@ class CachedTargets:
             self._shards[part] = self._store.shard(shard_name(self._view, part))
         return self._shards[part]
 
-    def _count(self, size: int) -> None:
+    def _count(self, reads: int) -> None:
         """Keep mapped memory from growing with the number of images: what was read long ago is given back."""
-        self._touched += size
-        if self._touched > TOUCHED:
+        self._touched += reads
+        if self._touched >= TOUCHED and sum(len(shard.mapping) for shard in self._shards.values()) > TOUCHED * FAULT:
             self._touched = 0
             for shard in self._shards.values():
                 shard.release()
@@ -228,7 +223,7 @@ class _Passes:
         arrays: dict[str, Array] = {}
         with (
             measured(cost, self._device),
-            closing(prefetched(self._loader.view(view, np.arange(span.start, span.stop)))) as batches,
+            closing(self._loader.ready(self._loader.view(view, np.arange(span.start, span.stop)))) as batches,
         ):
             for batch in _waited(batches, cost):
                 outputs = self._outputs(batch.to(self._device))

@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tutelage.data.batch import Batch
-from tutelage.data.loader import prefetched
 from tutelage.errors import TrainingError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
@@ -25,6 +24,7 @@ from tutelage.progress import Progress
 from tutelage.training.average import WeightAverage
 from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
 from tutelage.training.distributed import World
+from tutelage.training.memory import keep_freed_memory
 from tutelage.training.phase import Phase
 from tutelage.training.schedule import decayed_groups, learning_rate_factor
 
@@ -153,6 +153,7 @@ class _Trainer:
     """The state of one training run; the functions above read top-down."""
 
     def __init__(self, phase: Phase, model: Model, world: World) -> None:
+        keep_freed_memory()
         self.phase, self.model, self.world = phase, model, world
         self.schedule = phase.schedule
         self.inner = _Step(phase, model).to(world.device).train()
@@ -183,7 +184,8 @@ class _Trainer:
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is left of the batches, counting the time that the loop waits for them."""
-        source = prefetched(self.phase.loader.batches(self.done, self.schedule.steps))
+        loader = self.phase.loader
+        source = loader.ready(loader.batches(self.done, self.schedule.steps))
         try:
             while True:
                 began = time.perf_counter()
