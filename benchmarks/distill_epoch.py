@@ -5,8 +5,8 @@
 
 The case is that of `case.py`. In turns, each for ``--steps`` batches and per batch: ``views`` makes views from
 packed images and throws them away; ``student`` takes steps from cached targets on a batch at hand; ``teacher`` is its
-forward pass on a batch at hand; ``cached`` and ``live`` are the training loop, preparing batches ahead, with either
-source of targets. All has run before, so packs and targets are there: these are epochs after the first.
+forward pass on a batch at hand; ``cached`` and ``live`` are the training loop with either source of targets. All has
+run before, so packs and targets are there: these are epochs after the first.
 
 On a CPU, making views and training share the cores, so at best an image takes the time of its views and of its
 step: the loop's images a second are to be at least 0.9 of 1 / (1 / views' + 1 / student's), on a GPU of the student's
@@ -44,7 +44,7 @@ from case import (
 from side_by_side import command, compare, in_turns, machine, seconds, show
 
 from tutelage.data.batch import DEFAULT_GROUP, Batch
-from tutelage.data.loader import Loader, prefetched
+from tutelage.data.loader import Loader
 from tutelage.training.distributed import World, world
 
 
@@ -137,9 +137,9 @@ class Turns:
         self._steps = steps
 
     def __call__(self) -> Iterator[Batch]:
-        """Return an iterator over the next ones."""
+        """Return an iterator over the next ones, as the training loop gets them."""
         start = next(self._starts)
-        return self._loader.batches(start, start + self._steps)
+        return self._loader.ready(self._loader.batches(start, start + self._steps))
 
 
 def make_views(turns: Turns) -> None:
@@ -148,8 +148,8 @@ def make_views(turns: Turns) -> None:
 
 
 def epoch(turns: Turns, step: Callable[[Batch], object], here: World) -> None:
-    """Train on the next batches, prepared ahead as the training loop does."""
-    for batch in prefetched(turns()):
+    """Train on the next batches."""
+    for batch in turns():
         step(batch.to(here.device))
 
 

@@ -17,7 +17,7 @@ def test_the_average_warms_up_as_the_formula_says() -> None:
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value.copy_(torch.randn(value.shape, generator=generator))
-        average.update(model)
+        average.update()
         for key, value in model.state_dict().items():
             expected[key] = decay * expected[key] + (1 - decay) * value.double().numpy()
     for key in ("encoder.conv.weight", "encoder.norm.running_var", "head.linear.bias"):
@@ -28,7 +28,7 @@ def test_counters_are_taken_as_they_are() -> None:
     model = tiny_model()
     average = WeightAverage(model, 0.9)
     model.encoder.norm.num_batches_tracked.fill_(17)
-    average.update(model)
+    average.update()
     assert average.state["encoder.norm.num_batches_tracked"] == 17
 
 
@@ -38,5 +38,5 @@ def test_the_model_is_not_moved() -> None:
     before = model.encoder.conv.weight.detach().clone()
     for value in average.state.values():
         value.zero_()
-    average.update(model)
+    average.update()
     assert torch.equal(model.encoder.conv.weight, before)

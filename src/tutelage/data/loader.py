@@ -170,7 +170,7 @@ class Loader:
     ) -> tuple[Tensor, Tensor | None]:
         if partners is None:
             shots = [self._shown(group, rows, first + shot, None)[0] for shot in range(group.count)]
-            return torch.cat(shots), targets
+            return _together(shots), targets
         # Partners that are not in the batch are rendered for it, and left out afterwards.
         every = np.concatenate([rows, np.setdiff1d(partners[rows], rows)])
         images, views = self._shown(group, every, first, partners)
@@ -205,7 +205,7 @@ class Loader:
         def shown(part: slice) -> Tensor:
             return render(pictures[part], views[part], group.size)
 
-        return torch.cat(list(share(shown, parts))), views
+        return _together(list(share(shown, parts))), views
 
 
 def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:
@@ -253,6 +253,10 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _mixes(policy: ViewPolicy) -> bool:

@@ -57,7 +57,7 @@ class ImagePreprocess:
             views = views.clamp(0.0, 1.0) if self.interpolation == "bicubic" else views
         mean = torch.tensor(self.mean, dtype=views.dtype, device=views.device).view(3, 1, 1)
         std = torch.tensor(self.std, dtype=views.dtype, device=views.device).view(3, 1, 1)
-        return (views - mean) / std
+        return torch.addcmul(-mean / std, views, 1 / std)  # (views - mean) / std in one pass over them
 
 
 @dataclass(frozen=True)

@@ -65,19 +65,25 @@ class PackedImages:
 
     def get(self, rows: IntArray) -> list[Tensor]:
         """Return the images in ``rows``, each uint8 [3, H, W]: views of the pack, read as they are used."""
-        found = []
-        for row in rows.tolist():
-            shard = self._shards[row // self._rows]
+        numbers, places = np.divmod(rows, self._rows)
+        found: list[Tensor | None] = [None] * len(rows)
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            shard = self._shards[number]
             if shard is None:
-                found.append(self._others.get(np.array([row]))[0])
-                continue
-            place = row % self._rows
-            height, width = shard.arrays["sizes"][place].tolist()
-            start = int(shard.arrays["starts"][place])
-            pixels = shard.arrays["pixels"][start : start + 3 * height * width]
-            found.append(torch.from_numpy(pixels).view(height, width, 3).permute(2, 0, 1))
+                images = self._others.get(rows[where])
+            else:
+                pixels = torch.from_numpy(shard.arrays["pixels"])
+                sizes = shard.arrays["sizes"][places[where]].tolist()
+                starts = shard.arrays["starts"][places[where]].tolist()
+                images = [
+                    pixels.as_strided((3, height, width), (1, 3 * width, 3), start)
+                    for start, (height, width) in zip(starts, sizes, strict=True)
+                ]
+            for place, image in zip(where.tolist(), images, strict=True):
+                found[place] = image
         self._count(len(rows))
-        return found
+        return [image for image in found if image is not None]
 
     def _count(self, reads: int) -> None:
         """Keep mapped memory from growing with the number of images: what was read long ago is given back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -21,18 +21,15 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
         self.state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+        # Looked up once: they stay the model's own tensors, whatever is loaded into them.
+        self._followed = {key: value.detach() for key, value in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average towards the model's weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages: list[Tensor] = []
-        values: list[Tensor] = []
-        for key, value in model.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self.state[key])
-                values.append(value.detach())
-            else:
-                self.state[key].copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        moving = [key for key, value in self._followed.items() if value.is_floating_point()]
+        for key in self._followed.keys() - set(moving):
+            self.state[key].copy_(self._followed[key])
+        torch._foreach_lerp_([self.state[key] for key in moving], [self._followed[key] for key in moving], 1 - decay)

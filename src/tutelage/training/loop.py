@@ -221,7 +221,7 @@ class _Trainer:
         bad = ~finite & (self.first_bad < 0)
         self.first_bad = torch.where(bad, self.done, self.first_bad)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update()
         for objective, _ in self.phase.objectives.values():
             objective.after_step(self.model, self.done / self.schedule.steps)
         self.cost.images += len(batch) * self.world.size
