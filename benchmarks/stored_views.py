@@ -10,8 +10,8 @@ adapted teacher and all settings; only ``distill.targets`` and ``distill.views``
 
 Keys of the JSON: ``rows`` (views, or ``live``; test accuracies in percent by seed, mean, std, and the paired
 difference from live: mean and half of its 95 % t-interval; seconds of storing and distilling), ``ratio`` (seconds of
-storing and distilling with 8 views, over live), ``reference``, ``runs``, ``spread`` (of the ratio), ``goal`` (points
-that 8 views may lie below live: the standard deviation of live over seeds), ``met``, ``machine``, ``command``.
+storing and distilling with 16 views, over live), ``reference``, ``runs``, ``spread`` (of the ratio), ``goal`` (points
+that 16 views may lie below live: the standard deviation of live over seeds), ``met``, ``machine``, ``command``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tutelage.recipe import make_recipe
 from tutelage.run import write_json
 
 VIEWS = ("live", 1, 2, 4, 8, 16)
-CHOSEN = 8
+CHOSEN = 16
 EPOCHS = 52
 
 Row = dict[str, Any]

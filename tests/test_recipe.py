@@ -352,10 +352,10 @@ def told(recipe: Recipe) -> tuple[str, int | None, int | None]:
 @pytest.mark.parametrize(
     ("epochs", "classes", "max_gb", "found"),
     [
-        (100, 10, 1, ("cached", 8, 0)),
-        (15, 10, 1, ("live", None, None)),
+        (100, 10, 1, ("cached", 16, 0)),
+        (31, 10, 1, ("live", None, None)),
         (100, 10, 0, ("live", None, None)),
-        (100, 1000, 0.002, ("cached", 8, 32)),
+        (100, 1000, 0.0022, ("cached", 16, 32)),
         (100, 1000, 0.0006, ("cached", 4, 32)),
     ],
 )

@@ -374,7 +374,9 @@ def test_a_view_of_no_rows_has_no_batches() -> None:
 def test_in_a_view_partners_are_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[int] = []
     real = loader_module.render
-    monkeypatch.setattr(loader_module, "render", lambda images, *a: rendered.append(len(images)) or real(images, *a))
+    monkeypatch.setattr(
+        loader_module, "render", lambda images, *a, **o: rendered.append(len(images)) or real(images, *a, **o)
+    )
     list(noisy(16, MIXED).view(0, np.arange(16)))
     assert sum(rendered) == 16
 
@@ -410,3 +412,30 @@ def test_images_that_are_given_are_taken_for_those_of_the_samples() -> None:
     for batch in loader(policy=ViewPolicy(), images=Given()).epoch(0):
         values = batch.inputs["view"].mean((1, 2, 3)) * 255
         assert (values.round() - 100).tolist() == batch.indices.tolist()
+
+
+@pytest.mark.parametrize("policy", [CROPS, MIXED])
+def test_batches_made_inline_are_those_made_ahead(policy: ViewPolicy) -> None:
+    inline = loader(policy=policy, inline=True)
+    assert equal(list(inline.ready(inline.batches(0, 5))), list(loader(policy=policy).batches(0, 5)))
+
+
+def test_inline_batches_are_made_by_the_thread_that_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    real = loader_module.render
+    monkeypatch.setattr(
+        loader_module, "render", lambda *a, **o: threads.append(threading.current_thread()) or real(*a, **o)
+    )
+    inline = loader(inline=True)
+    next(inline.ready(inline.batches(0, 1)))
+    assert threads == [threading.current_thread()]
+
+
+def test_views_cut_on_the_cpu_by_name_are_the_same() -> None:
+    named = loader(device=torch.device("cpu"))
+    assert equal(list(named.batches(0, 5)), list(loader().batches(0, 5)))
+
+
+def test_a_batch_keeps_its_rows_on_the_cpu() -> None:
+    batch = next(loader().batches(0, 1))
+    assert batch.rows.tolist() == batch.indices.tolist() == batch.to(torch.device("cpu")).rows.tolist()

@@ -29,7 +29,8 @@ def plan(mode: Any = "auto", **changes: Any) -> TargetPlan:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "mode"), [(1, "live"), (DEFAULT_VIEWS, "live"), (2 * DEFAULT_VIEWS - 1, "live"), (16, "cached")]
+    ("epochs", "mode"),
+    [(1, "live"), (DEFAULT_VIEWS, "live"), (2 * DEFAULT_VIEWS - 1, "live"), (2 * DEFAULT_VIEWS, "cached")],
 )
 def test_targets_are_stored_where_that_halves_the_passes(epochs: int, mode: str) -> None:
     assert plan(epochs=epochs).mode == mode
@@ -40,14 +41,14 @@ def test_the_plan_tells_what_it_takes() -> None:
     assert (found.mode, found.views, found.forms) == ("cached", DEFAULT_VIEWS, {"logits": "float16"})
     assert found.bytes == 1000 * DEFAULT_VIEWS * 20
     assert found.pays_after == DEFAULT_VIEWS
-    assert found.why.startswith("8 teacher passes over 1,000 images instead of 100, stored in 0.2 MB")
+    assert found.why.startswith("16 teacher passes over 1,000 images instead of 100, stored in 0.3 MB")
 
 
 def test_live_targets_take_nothing_and_say_why() -> None:
-    found = plan(epochs=15)
+    found = plan(epochs=31)
     assert (found.views, found.bytes, dict(found.forms)) == (0, 0, {})
     assert found.why == (
-        "storing 8 views of each image takes 8 teacher passes, and 15 epochs take 15; it is worth its room from 16 "
+        "storing 16 views of each image takes 16 teacher passes, and 31 epochs take 31; it is worth its room from 32 "
         "epochs on"
     )
     assert plan("live").why == "the recipe asks for it"
@@ -66,10 +67,10 @@ def test_the_recipe_s_views_decide_what_pays(views: int, mode: str) -> None:
 @pytest.mark.parametrize(
     ("room", "form", "views"),
     [
-        (8 * DENSE, "float16", 8),
-        (8 * DENSE - 1, "top-32", 8),
-        (8 * TOP_32, "top-32", 8),
-        (8 * TOP_32 - 1, "top-32", 7),
+        (16 * DENSE, "float16", 16),
+        (16 * DENSE - 1, "top-32", 16),
+        (16 * TOP_32, "top-32", 16),
+        (16 * TOP_32 - 1, "top-32", 15),
         (4 * TOP_32, "top-32", MIN_VIEWS),
     ],
 )
@@ -86,11 +87,11 @@ def test_few_classes_are_all_kept() -> None:
 
 def test_features_are_stored_in_bytes_before_views_are_given_up() -> None:
     shapes = {"logits": (10,), "features": (100,), "patches": (4, 2, 2)}
-    fine = stored_bytes(1000, 8, shapes, dict.fromkeys(shapes, "float16"))
+    fine = stored_bytes(1000, 16, shapes, dict.fromkeys(shapes, "float16"))
     found = plan(shapes=shapes, max_bytes=fine - 1)
-    assert found.views == 8
+    assert found.views == 16
     assert found.forms == {"logits": "float16", "features": "int8", "patches": "int8"}
-    assert found.bytes == 8000 * (20 + 104 + 20)
+    assert found.bytes == 16000 * (20 + 104 + 20)
 
 
 def test_dense_logits_stay_in_half_precision() -> None:

@@ -40,3 +40,12 @@ def test_the_model_is_not_moved() -> None:
         value.zero_()
     average.update()
     assert torch.equal(model.encoder.conv.weight, before)
+
+
+def test_weights_loaded_into_the_model_are_followed() -> None:
+    model = torch.nn.Linear(2, 1)
+    average = WeightAverage(model, 0.9)
+    model.load_state_dict({"weight": torch.full((1, 2), 7.0), "bias": torch.zeros(1)})
+    for _ in range(200):
+        average.update()
+    assert torch.allclose(average.state["weight"], torch.full((1, 2), 7.0), atol=1e-3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ class Batch:
         targets: The task's targets (classification: class numbers [B], or shares [B, C] of mixed views), if any.
         valid: Which rows (or pixels, for dense tasks) count, bool; ``None`` for all.
         view: Number of the view that each sample is seen in; stored targets are found by it.
+        rows: ``indices`` in the CPU's memory, so that a GPU need not be waited for to read by them.
     """
 
     inputs: Mapping[str, RawInputs]
@@ -34,6 +37,7 @@ class Batch:
     targets: Tensor | None = None
     valid: Tensor | None = None
     view: int = 0
+    rows: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

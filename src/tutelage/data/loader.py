@@ -61,6 +61,7 @@ class Loader:
             new ones in every epoch.
         inline: Whether batches are made between the caller's steps, with all of its compute threads, instead of ahead
             of them in threads of their own. On a CPU that trains, those would only take its cores away.
+        device: Where views are cut and mixed; on the CPU if not given.
         rank: This process's number, and ``world`` the number of processes: each takes its part of every batch.
 
     Raises:
@@ -78,6 +79,7 @@ class Loader:
         images: Images | None = None,
         views: int | None = None,
         inline: bool = False,
+        device: torch.device | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -102,6 +104,7 @@ class Loader:
         if images is None and samples.images is not None:
             self._images = DecodedImages(samples.images, short_side(side))
         self._inline = inline
+        self._device = device
         # Each with one compute thread: teams of them would fight for the same cores.
         self._workers = 1 if inline else min(MOST_WORKERS, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._workers, "views", torch.set_num_threads, (1,))
@@ -163,7 +166,7 @@ class Loader:
             else:
                 inputs[name] = images if texts is None else PairInputs(images, texts)
         counts = {name: group.count for name, group in self.groups.items()}
-        return Batch(inputs, counts, torch.from_numpy(rows), targets, view=view)
+        return Batch(inputs, counts, torch.from_numpy(rows), targets, view=view, rows=rows)
 
     def _render(
         self, group: ViewGroup, rows: IntArray, first: int, partners: IntArray | None, targets: Tensor | None
@@ -203,8 +206,10 @@ class Loader:
         )
 
         def shown(part: slice) -> Tensor:
-            return render(pictures[part], views[part], group.size)
+            return render(pictures[part], views[part], group.size, device=self._device)
 
+        if self._device is not None and self._device.type != "cpu":
+            return shown(slice(None)), views  # the device works on all of them at once
         return _together(list(share(shown, parts))), views
 
 

@@ -36,7 +36,7 @@ class DistillSettings(Settings):
         targets: ``live`` runs the teacher on every batch; ``cached`` stores what it says about a few views of each
             image once and reads it in every epoch; ``auto`` stores where that halves the teacher's passes and fits
             into ``store.max_gb`` (see :func:`tutelage.store.plan.plan_targets`).
-        views: Different views of each image, which later epochs repeat: of stored targets 8 or fewer if not given,
+        views: Different views of each image, which later epochs repeat: of stored targets 16 or fewer if not given,
             else new ones in every epoch.
         top_k: Largest predictions stored of each view, and the probability of all others together; 0 stores all of
             them, as is done where they fit if not given.

@@ -140,6 +140,7 @@ class Job:
             images=images,
             views=views,
             inline=self.world.device.type == "cpu" and images.at_hand,
+            device=self.world.device,
             rank=self.world.rank,
             world=self.world.size,
         )

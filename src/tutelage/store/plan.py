@@ -17,7 +17,7 @@ from tutelage.store.settings import GB
 
 Mode = Literal["auto", "live", "cached"]
 
-DEFAULT_VIEWS = 8
+DEFAULT_VIEWS = 16
 """Different views stored of each image, unless the recipe says otherwise."""
 
 MIN_VIEWS = 4

@@ -96,7 +96,7 @@ class CachedTargets:
             )
         if batch.view != self._view:
             self._shards, self._view = {}, batch.view  # what was mapped before is given back
-        rows: IntArray = batch.indices.cpu().numpy()
+        rows: IntArray = batch.indices.cpu().numpy() if batch.rows is None else batch.rows
         return {
             group: Outputs(**{name: self._read(group, name, rows, batch.indices.device) for name in needs})
             for group in groups
