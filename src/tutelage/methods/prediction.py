@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tutelage.data.images import short_side
 from tutelage.methods.job import Job
 from tutelage.store.packs import packed_bytes
-from tutelage.store.plan import DEFAULT_VIEWS, plan_targets
+from tutelage.store.plan import plan_targets
 from tutelage.store.probe import probe
 
 
@@ -18,7 +19,7 @@ def predict_targets(job: Job) -> dict[str, Any]:
         job: Resolved, with a method that has a teacher.
 
     Returns:
-        Plain data: ``decided`` (mode, views, why), ``images``, ``epochs``, ``views`` (what the numbers are for:
+        Plain data: ``decided`` (mode, views), ``images``, ``epochs``, ``views`` (what the numbers are for:
         those of the plan, or what it would store by default), ``forms``, ``rates`` (images a second of each step
         alone), ``packs`` and ``targets`` (bytes; seconds to build), ``epoch`` and ``all_epochs`` (seconds ``live``
         and ``cached``; the latter with building), ``break_even`` (epochs).
@@ -38,8 +39,9 @@ def predict_targets(job: Job) -> dict[str, Any]:
         epochs=epochs,
         images=images,
         shapes=found.shapes,
-        max_bytes=max(recipe.store.max_bytes, 1 << 62 if settings.targets == "live" else 0),
-        views=settings.views or min(DEFAULT_VIEWS, epochs),
+        # Where the teacher runs live, the numbers say what storing would take, whether or not there is room.
+        max_bytes=sys.maxsize if settings.targets == "live" else recipe.store.max_bytes,
+        views=settings.views,
         top_k=settings.top_k,
     )
     packing, building = timing.pack_build(images), timing.target_build(images, stored.views)
