@@ -1,1 +1,1 @@
-"""One honest table: methods × labels × transfer sets × seeds on a user's own data."""
+"""One honest table: methods, label counts, transfer sets and seeds on a user's own data."""
