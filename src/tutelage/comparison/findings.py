@@ -1,0 +1,278 @@
+"""What a comparison says: who is ahead and by how much, curves over compute and labels, effects of single choices.
+
+A contender is judged only inside its :class:`Group`: never across starts, nor at its best beside one on a budget.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tutelage.comparison.statistics import Difference, _least, mean_std, paired, scores_by_seed
+from tutelage.comparison.table import Comparison, Outcome, Point, Spent
+
+OURS = "task-oriented"
+"""The method whose variants, named after it, are set against all others' compute."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is compared: a cell without its labels and seed; attributes as in :class:`Cell`."""
+
+    method: str
+    transfer: str | None
+    start: str
+    compute: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Within which contenders are comparable; attributes as in :class:`Cell`."""
+
+    labels: str
+    start: str
+    compute: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A contender at one label count.
+
+    Attributes:
+        contender: Which.
+        labels: As asked for.
+        runs: How many seeds have a result.
+        failed: How many failed.
+        mean: Of the scores; ``None`` without a run.
+        std: Sample standard deviation; ``None`` for fewer than two runs.
+        scores: By seed.
+        pretraining: Mean; ``None`` without a run.
+        finetuning: Mean; ``None`` without a run.
+        teacher: Mean score of the teachers that taught; ``None`` where none has a score.
+        teacher_modes: How they were adapted, each way once, in order of seeds.
+        against: Whom ``gain`` is over: the second best of the group for the best one, for all others the best one.
+        gain: ``None`` without such a one, or if the two have no seed in common.
+    """
+
+    contender: Contender
+    labels: str
+    runs: int
+    failed: int
+    mean: float | None
+    std: float | None
+    scores: Mapping[int, float]
+    pretraining: Spent | None
+    finetuning: Spent | None
+    teacher: float | None
+    teacher_modes: tuple[str, ...]
+    against: Contender | None = None
+    gain: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Score against what was spent on pretraining until then.
+
+    Attributes:
+        contender: Which.
+        labels: As asked for.
+        runs: How many seeds the means are over.
+        score: Mean final score; the level of a contender without pretraining.
+        points: Means over seeds at each share that all of them have; empty without pretraining.
+    """
+
+    contender: Contender
+    labels: str
+    runs: int
+    score: float
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class ComputeRatio:
+    """How much less a task-oriented contender spends to be as good as a rival, over the seeds that both have.
+
+    Attributes:
+        contender: The task-oriented one.
+        rival: One that pretrains in another way, in the same group.
+        labels: As asked for.
+        runs: How many seeds both have.
+        score: The rival's final mean score.
+        flops: ``None`` where it is never reached.
+        seconds: ``None`` where it is never reached.
+    """
+
+    contender: Contender
+    rival: Contender
+    labels: str
+    runs: int
+    score: float
+    flops: Reached | None
+    seconds: Reached | None
+
+
+@dataclass(frozen=True)
+class LabelCurve:
+    """A contender's summaries over label counts, in the grid's order, where it has a run."""
+
+    contender: Contender
+    points: tuple[Summary, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The difference that one choice makes, all else equal: first minus second (``None``: first's own teacher)."""
+
+    labels: str
+    first: Contender
+    second: Contender | None
+    difference: Difference
+
+
+Place = tuple[Contender, str]
+"""A contender and a label count."""
+
+
+def ranked(comparison: Comparison) -> dict[Group, list[Summary]]:
+    """Return each group's summaries, highest mean first and those without a run last."""
+    places = _places(comparison)
+    groups: dict[Group, list[Summary]] = {}
+    for labels in dict.fromkeys(outcome.cell.labels for outcome in comparison.outcomes):
+        for (contender, at), runs in places.items():
+            if at == labels:
+                summary = _summary(contender, labels, runs)
+                groups.setdefault(Group(labels, contender.start, contender.compute), []).append(summary)
+    for group, members in groups.items():
+        members.sort(key=lambda member: -math.inf if member.mean is None else member.mean, reverse=True)
+        # The best one's rival is the second best, everyone else's is the best one; one alone has none.
+        rivals = [*members[1:2], *members[:1] * (len(members) - 1)]
+        contested = [_against(places, member, rival) for member, rival in zip(members, rivals, strict=False)]
+        groups[group] = contested or members
+    return groups
+
+
+def summaries(comparison: Comparison) -> list[Summary]:
+    """Return every contender at every label count, group by group as :func:`ranked` has them."""
+    return [summary for members in ranked(comparison).values() for summary in members]
+
+
+def curves(comparison: Comparison) -> list[Curve]:
+    """Return score against pretraining compute, for each contender and label count with a run."""
+    found = []
+    for (contender, labels), runs in _places(comparison).items():
+        scores = scores_by_seed(runs)
+        if scores:
+            points = mean_curve(runs, scores)
+            found.append(Curve(contender, labels, len(scores), mean_std([*scores.values()]).mean, points))
+    return found
+
+
+def compute_ratios(comparison: Comparison) -> list[ComputeRatio]:
+    """Return each task-oriented contender beside each rival of its group that pretrains in another way."""
+    found = []
+    for ((ours, labels), runs), ((rival, at), others) in itertools.permutations(_places(comparison).items(), 2):
+        if (labels, ours.start, ours.compute) != (at, rival.start, rival.compute):
+            continue
+        if not ours.method.startswith(OURS) or rival.method.startswith(OURS):
+            continue
+        seeds = scores_by_seed(runs).keys() & scores_by_seed(others).keys()
+        curve, theirs = mean_curve(runs, seeds), mean_curve(others, seeds)
+        if curve and theirs:
+            flops = reached(curve, theirs, lambda spent: spent.flops)
+            seconds = reached(curve, theirs, lambda spent: spent.seconds)
+            found.append(ComputeRatio(ours, rival, labels, len(seeds), theirs[-1].score, flops, seconds))
+    return found
+
+
+def label_curves(comparison: Comparison) -> list[LabelCurve]:
+    """Return score against label count for each contender."""
+    points: dict[Contender, list[Summary]] = {contender: [] for contender, _ in _places(comparison)}
+    for summary in summaries(comparison):
+        if summary.runs:
+            points[summary.contender].append(summary)
+    return [LabelCurve(contender, tuple(found)) for contender, found in points.items() if found]
+
+
+def transfer_effects(comparison: Comparison) -> list[Effect]:
+    """Return what one transfer set gives over another with the same method, each pair once in the grid's order."""
+    # A method that uses no transfer set has but one contender of a kind, and so no pair.
+    return _effects(
+        itertools.combinations(_places(comparison).items(), 2),
+        lambda first, second: second == dataclasses.replace(first, transfer=second.transfer),
+    )
+
+
+def finetuning_effects(comparison: Comparison) -> list[Effect]:
+    """Return what the last finetuning on the labels adds to task-oriented transfer."""
+    return _method_effects(comparison, OURS, f"{OURS}-no-finetuning")
+
+
+def teacher_effects(comparison: Comparison) -> list[Effect]:
+    """Return a finetuned teacher's student over a linear-probed one's; then each student over its own teacher."""
+    found = _method_effects(comparison, f"{OURS}-ft", f"{OURS}-lp")
+    for (contender, labels), runs in _places(comparison).items():
+        teachers = [dataclasses.replace(run, score=run.teacher_score, right=None) for run in runs]
+        difference = paired(runs, teachers)
+        if difference:
+            found.append(Effect(labels, contender, None, difference))
+    return found
+
+
+def _places(comparison: Comparison) -> dict[Place, list[Outcome]]:
+    """Return the outcomes of each contender at each label count, over seeds, in the grid's order."""
+    places: dict[Place, list[Outcome]] = {}
+    for outcome in comparison.outcomes:
+        cell = outcome.cell
+        contender = Contender(cell.method, cell.transfer, cell.start, cell.compute)
+        places.setdefault((contender, cell.labels), []).append(outcome)
+    return places
+
+
+def _summary(contender: Contender, labels: str, outcomes: Sequence[Outcome]) -> Summary:
+    runs = [outcome for outcome in outcomes if outcome.score is not None]
+    scores = scores_by_seed(runs)
+    mean, std = mean_std([*scores.values()]) if scores else (None, None)
+    taught = [run.teacher_score for run in runs if run.teacher_score is not None]
+    return Summary(
+        contender,
+        labels,
+        runs=len(runs),
+        failed=sum(outcome.error is not None for outcome in outcomes),
+        mean=mean,
+        std=std,
+        scores=scores,
+        pretraining=mean_spent([run.pretraining for run in runs]) if runs else None,
+        finetuning=mean_spent([run.finetuning for run in runs]) if runs else None,
+        teacher=mean_std(taught).mean if taught else None,
+        teacher_modes=tuple(dict.fromkeys(run.teacher_mode for run in runs if run.teacher_mode is not None)),
+    )
+
+
+def _against(places: Mapping[Place, Sequence[Outcome]], member: Summary, rival: Summary) -> Summary:
+    if member.mean is None or rival.mean is None:
+        return member
+    gain = paired(places[member.contender, member.labels], places[rival.contender, rival.labels])
+    return dataclasses.replace(member, against=rival.contender, gain=gain)
+
+
+def _method_effects(comparison: Comparison, method: str, other: str) -> list[Effect]:
+    return _effects(
+        itertools.permutations(_places(comparison).items(), 2),
+        lambda first, second: first.method == method and second == dataclasses.replace(first, method=other),
+    )
+
+
+def _effects(
+    pairs: Iterable[tuple[tuple[Place, list[Outcome]], tuple[Place, list[Outcome]]]],
+    differ: Callable[[Contender, Contender], bool],
+) -> list[Effect]:
+    found = []
+    for ((first, labels), runs), ((second, at), others) in pairs:
+        if labels == at and differ(first, second):
+            difference = paired(runs, others)
+            if difference:
+                found.append(Effect(labels, first, second, difference))
+    return found
