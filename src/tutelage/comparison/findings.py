@@ -11,7 +11,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tutelage.comparison.statistics import Difference, _least, mean_std, paired, scores_by_seed
+from tutelage.comparison.statistics import (
+    Difference,
+    Reached,
+    mean_curve,
+    mean_spent,
+    mean_std,
+    paired,
+    reached,
+    scores_by_seed,
+)
 from tutelage.comparison.table import Comparison, Outcome, Point, Spent
 
 OURS = "task-oriented"

@@ -174,14 +174,14 @@ def _least(path: Iterable[tuple[float, float]], score: float) -> tuple[float, bo
         score: To be reached; ``None`` is returned where it never is.
     """
     before, lower = 0.0, -math.inf
-    for spent, reached in path:
+    for spent, level in path:
         if spent <= 0:
             continue
-        if reached >= score:
+        if level >= score:
             if not before:
                 return spent, True
-            return before * (spent / before) ** ((score - lower) / (reached - lower)), False
-        before, lower = spent, reached
+            return before * (spent / before) ** ((score - lower) / (level - lower)), False
+        before, lower = spent, level
     return None
 
 
