@@ -145,9 +145,19 @@ Place = tuple[Contender, str]
 """A contender and a label count."""
 
 
+def outcomes_by_place(comparison: Comparison) -> dict[Place, list[Outcome]]:
+    """Return the outcomes of each contender at each label count, over seeds, in the grid's order."""
+    places: dict[Place, list[Outcome]] = {}
+    for outcome in comparison.outcomes:
+        cell = outcome.cell
+        contender = Contender(cell.method, cell.transfer, cell.start, cell.compute)
+        places.setdefault((contender, cell.labels), []).append(outcome)
+    return places
+
+
 def ranked(comparison: Comparison) -> dict[Group, list[Summary]]:
     """Return each group's summaries, highest mean first and those without a run last."""
-    places = _places(comparison)
+    places = outcomes_by_place(comparison)
     groups: dict[Group, list[Summary]] = {}
     for labels in dict.fromkeys(outcome.cell.labels for outcome in comparison.outcomes):
         for (contender, at), runs in places.items():
@@ -171,7 +181,7 @@ def summaries(comparison: Comparison) -> list[Summary]:
 def curves(comparison: Comparison) -> list[Curve]:
     """Return score against pretraining compute, for each contender and label count with a run."""
     found = []
-    for (contender, labels), runs in _places(comparison).items():
+    for (contender, labels), runs in outcomes_by_place(comparison).items():
         scores = scores_by_seed(runs)
         if scores:
             points = mean_curve(runs, scores)
@@ -182,7 +192,9 @@ def curves(comparison: Comparison) -> list[Curve]:
 def compute_ratios(comparison: Comparison) -> list[ComputeRatio]:
     """Return each task-oriented contender beside each rival of its group that pretrains in another way."""
     found = []
-    for ((ours, labels), runs), ((rival, at), others) in itertools.permutations(_places(comparison).items(), 2):
+    for ((ours, labels), runs), ((rival, at), others) in itertools.permutations(
+        outcomes_by_place(comparison).items(), 2
+    ):
         if (labels, ours.start, ours.compute) != (at, rival.start, rival.compute):
             continue
         if not ours.method.startswith(OURS) or rival.method.startswith(OURS):
@@ -198,7 +210,7 @@ def compute_ratios(comparison: Comparison) -> list[ComputeRatio]:
 
 def label_curves(comparison: Comparison) -> list[LabelCurve]:
     """Return score against label count for each contender."""
-    points: dict[Contender, list[Summary]] = {contender: [] for contender, _ in _places(comparison)}
+    points: dict[Contender, list[Summary]] = {contender: [] for contender, _ in outcomes_by_place(comparison)}
     for summary in summaries(comparison):
         if summary.runs:
             points[summary.contender].append(summary)
@@ -209,7 +221,7 @@ def transfer_effects(comparison: Comparison) -> list[Effect]:
     """Return what one transfer set gives over another with the same method, each pair once in the grid's order."""
     # A method that uses no transfer set has but one contender of a kind, and so no pair.
     return _effects(
-        itertools.combinations(_places(comparison).items(), 2),
+        itertools.combinations(outcomes_by_place(comparison).items(), 2),
         lambda first, second: second == dataclasses.replace(first, transfer=second.transfer),
     )
 
@@ -222,22 +234,12 @@ def finetuning_effects(comparison: Comparison) -> list[Effect]:
 def teacher_effects(comparison: Comparison) -> list[Effect]:
     """Return a finetuned teacher's student over a linear-probed one's; then each student over its own teacher."""
     found = _method_effects(comparison, f"{OURS}-ft", f"{OURS}-lp")
-    for (contender, labels), runs in _places(comparison).items():
+    for (contender, labels), runs in outcomes_by_place(comparison).items():
         teachers = [dataclasses.replace(run, score=run.teacher_score, right=None) for run in runs]
         difference = paired(runs, teachers)
         if difference:
             found.append(Effect(labels, contender, None, difference))
     return found
-
-
-def _places(comparison: Comparison) -> dict[Place, list[Outcome]]:
-    """Return the outcomes of each contender at each label count, over seeds, in the grid's order."""
-    places: dict[Place, list[Outcome]] = {}
-    for outcome in comparison.outcomes:
-        cell = outcome.cell
-        contender = Contender(cell.method, cell.transfer, cell.start, cell.compute)
-        places.setdefault((contender, cell.labels), []).append(outcome)
-    return places
 
 
 def _summary(contender: Contender, labels: str, outcomes: Sequence[Outcome]) -> Summary:
@@ -269,7 +271,7 @@ def _against(places: Mapping[Place, Sequence[Outcome]], member: Summary, rival: 
 
 def _method_effects(comparison: Comparison, method: str, other: str) -> list[Effect]:
     return _effects(
-        itertools.permutations(_places(comparison).items(), 2),
+        itertools.permutations(outcomes_by_place(comparison).items(), 2),
         lambda first, second: first.method == method and second == dataclasses.replace(first, method=other),
     )
 

@@ -1,0 +1,140 @@
+"""What a comparison found, in words: who scores best, by how much, and whether distillation helped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tutelage.comparison.findings import Contender, Group, Summary, outcomes_by_place, ranked
+from tutelage.comparison.statistics import Difference, paired
+from tutelage.comparison.table import BEST, Comparison
+from tutelage.report.intervals import Interval
+from tutelage.report.numbers import percent, plural, signed
+
+WITHOUT_TEACHER = frozenset({"scratch", "supervised"})
+"""Methods that learn from no teacher."""
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return a paragraph on each group of comparable contenders, then what limits all of them."""
+    groups = ranked(comparison)
+    sentences = [_group(comparison, group, members) for group, members in groups.items()]
+    failed = Counter(
+        contender_words(contender)
+        for (contender, _), outcomes in outcomes_by_place(comparison).items()
+        for outcome in outcomes
+        if outcome.error is not None
+    )
+    if failed:
+        who = ", ".join(f"{words}: {count}" for words, count in failed.items())
+        runs = plural(len(comparison.outcomes), "run")
+        sentences.append(f"{failed.total()} of {runs} failed and left no score ({who}); means are over the others.")
+    if any(sum(member.mean is not None for member in members) > 2 for members in groups.values()):
+        sentences.append("The intervals are not corrected for the number of comparisons.")
+    return sentences
+
+
+def contender_words(contender: Contender) -> str:
+    """Return a contender's name: ``task-oriented (related)``, or the method alone if it uses no transfer set."""
+    return contender.method if contender.transfer is None else f"{contender.method} ({contender.transfer})"
+
+
+def group_words(group: Group) -> str:
+    """Return what a group's contenders share: ``5 labels a class, from random weights, each method at its best``."""
+    amount = group.labels.removeprefix("max:")
+    if amount != group.labels:
+        labels = f"at most {plural(int(amount), 'label')} a class"
+    elif amount.isdecimal():
+        labels = f"{plural(int(amount), 'label')} a class"
+    else:
+        labels = f"{amount} of the labels" if amount.endswith("%") else f"{amount} labels"
+    unit = " seconds" if group.compute.endswith("s") else " FLOPs"
+    budget = f"{group.compute.rstrip('s')}{unit} for each method"
+    compute = "each method at its best" if group.compute == BEST else budget
+    return f"{labels}, from {group.start} weights, {compute}"
+
+
+def _group(comparison: Comparison, group: Group, members: Sequence[Summary]) -> str:
+    heading = f"With {group_words(group)}:"
+    scored = [member for member in members if member.mean is not None]
+    if not scored:
+        return f"{heading} no run has a score."
+    best, *others = scored
+    found = f"{heading} {contender_words(best.contender)} scores best, {_score(best)}"
+    if not others:
+        return f"{found}; it has nothing to be compared with."
+    if best.gain is None:
+        sentences = [f"{found}; it has no seed in common with {contender_words(others[0].contender)}, the next best."]
+    else:
+        sentences = [f"{found}, {_lead(best, others[0], best.gain)}; {_chance(best.gain)}."]
+    taught = [member for member in scored if member.contender.method not in WITHOUT_TEACHER]
+    alone = [member for member in scored if member.contender.method in WITHOUT_TEACHER]
+    if taught and alone:
+        sentences.append(_distillation(comparison, taught[0], alone[0]))
+    return " ".join(sentences)
+
+
+def _distillation(comparison: Comparison, taught: Summary, alone: Summary) -> str:
+    """Return whether the best of those that learn from a teacher is better than the best of those that do not."""
+    first, second = contender_words(taught.contender), contender_words(alone.contender)
+    outcomes = outcomes_by_place(comparison)
+    difference = paired(outcomes[taught.contender, taught.labels], outcomes[alone.contender, alone.labels])
+    if difference is None:
+        return f"Nothing here tells whether distillation helped: {first} and {second} have no seed in common."
+    intervals = (difference.t_interval, difference.bootstrap)
+    # The claim that we would like to make needs more than its opposite does: seeds that agree.
+    if difference.t_interval is not None and difference.t_interval.low > 0:
+        claim = "Distillation helped here"
+    elif difference.mean <= 0 and any(interval is not None and interval.high <= 0 for interval in intervals):
+        claim = "Distillation did not help here"
+    else:
+        claim = f"{_seeds(difference.runs).capitalize()} cannot tell whether distillation helped here"
+    return f"{claim}: {first} has {_lead(taught, alone, difference)}{_test_items(difference)}."
+
+
+def _lead(first: Summary, second: Summary, difference: Difference) -> str:
+    shared = " that both have" if difference.runs < max(first.runs, second.runs) else ""
+    seeds = f"{'the ' if shared else ''}{_seeds(difference.runs)}{shared}"
+    if difference.t_interval is None:
+        note = f" (over {seeds})" if shared else ""
+    else:
+        note = f" (95% interval over {seeds}: {_range(difference.t_interval)})"
+    return f"{signed(difference.mean)} points against {contender_words(second.contender)}{note}"
+
+
+def _chance(difference: Difference) -> str:
+    if difference.t_interval is None:
+        return "one seed says nothing about chance"
+    verb = "cannot tell" if _includes_zero(difference.t_interval) else "tell"
+    return f"{_seeds(difference.runs)} {verb} these apart{_test_items(difference)}"
+
+
+def _test_items(difference: Difference) -> str:
+    """Return what resampled test items say, where that is not what the seeds say."""
+    seeds, items = difference.t_interval, difference.bootstrap
+    if seeds is None or items is None or _includes_zero(seeds) == _includes_zero(items):
+        return ""
+    over = f"95% interval over test items: {_range(items)}"
+    if _includes_zero(seeds):
+        return f"; the difference is real on these test items ({over}), but another draw of labels may turn it around"
+    return f"; other test items may turn it around ({over})"
+
+
+def _score(summary: Summary) -> str:
+    if summary.std is None:
+        return f"{percent(summary.mean)} (one seed)"
+    return f"{percent(summary.mean)} ± {100 * summary.std:.1f}"
+
+
+def _seeds(count: int) -> str:
+    return f"{NUMBERS[count] if count < len(NUMBERS) else count} {'seed' if count == 1 else 'seeds'}"
+
+
+def _range(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def _includes_zero(interval: Interval) -> bool:
+    return interval.low <= 0 <= interval.high
