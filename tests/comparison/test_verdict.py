@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tutelage.comparison.findings import Contender, Group
+from tutelage.comparison.table import BEST, Cell, Comparison, Outcome
+from tutelage.comparison.verdict import contender_words, group_words, verdicts
+
+SCRATCH = Contender("scratch", None, "random", BEST)
+SUPERVISED = Contender("supervised", None, "random", BEST)
+RELATED = Contender("task-oriented", "related", "random", BEST)
+
+
+def runs(who: Contender, scores: Sequence[float | None], items: int = 0, labels: str = "5") -> list[Outcome]:
+    """Return an outcome for each score, of seeds from 0; the first items are right where there are items."""
+    return [
+        Outcome(
+            Cell(who.method, labels, seed, who.transfer, who.start, who.compute),
+            error="out of memory" if score is None else None,
+            score=score,
+            right=np.arange(items) < round(score * items) if items and score is not None else None,
+        )
+        for seed, score in enumerate(scores)
+    ]
+
+
+def compared(*outcomes: list[Outcome]) -> Comparison:
+    return Comparison({}, tuple(outcome for each in outcomes for outcome in each))
+
+
+def verdict(*outcomes: list[Outcome]) -> str:
+    return verdicts(compared(*outcomes))[0]
+
+
+def test_it_says_who_scores_best_and_by_how_much() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.52, 0.54]), runs(RELATED, [0.6, 0.63, 0.63]))
+    # Differences of 10, 11 and 9 points: 4.303 standard errors of 1 / sqrt(3) points are 2.5.
+    assert text.startswith(
+        "With 5 labels a class, from random weights, each method at its best: task-oriented (related) scores best, "
+        "62.0% ± 1.7, +10.0 points against scratch (95% interval over three seeds: +7.5 to +12.5); "
+        "three seeds tell these apart."
+    )
+
+
+def test_seeds_that_disagree_cannot_tell() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.6, 0.5]), runs(RELATED, [0.6, 0.5, 0.6]))
+    assert "; three seeds cannot tell these apart." in text
+    assert "Three seeds cannot tell whether distillation helped here" in text
+
+
+def test_one_seed_says_nothing_about_chance() -> None:
+    text = verdict(runs(SCRATCH, [0.5]), runs(RELATED, [0.9]))
+    assert "90.0% (one seed), +40.0 points against scratch; one seed says nothing about chance." in text
+    assert "One seed cannot tell whether distillation helped here" in text
+
+
+def test_seeds_beyond_ten_are_digits() -> None:
+    scores = [0.5 + 0.001 * seed for seed in range(11)]
+    assert "11 seeds cannot tell these apart" in verdict(runs(SCRATCH, scores), runs(RELATED, scores))
+
+
+def test_distillation_helped_where_the_seeds_say_so() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.52, 0.54]), runs(RELATED, [0.6, 0.63, 0.63]))
+    assert "Distillation helped here: task-oriented (related) has +10.0 points against scratch (95%" in text
+
+
+def test_distillation_did_not_help_where_the_seeds_say_so() -> None:
+    text = verdict(runs(SCRATCH, [0.6, 0.63, 0.63]), runs(RELATED, [0.5, 0.52, 0.54]))
+    assert (
+        "Distillation did not help here: task-oriented (related) has \N{MINUS SIGN}10.0 points against scratch"
+        in text
+    )
+
+
+def test_test_items_suffice_to_say_that_distillation_did_not_help() -> None:
+    text = verdict(runs(SCRATCH, [0.6], items=1000), runs(RELATED, [0.5], items=1000))
+    assert "Distillation did not help here" in text
+
+
+def test_test_items_do_not_suffice_to_say_that_distillation_helped() -> None:
+    text = verdict(runs(SCRATCH, [0.5], items=1000), runs(RELATED, [0.6], items=1000))
+    assert "One seed cannot tell whether distillation helped here" in text
+
+
+def test_the_best_of_either_side_decides_whether_distillation_helped() -> None:
+    agnostic = Contender("agnostic-image", "related", "random", BEST)
+    text = verdict(
+        runs(SCRATCH, [0.1, 0.1]),
+        runs(agnostic, [0.3, 0.3]),
+        runs(SUPERVISED, [0.5, 0.52]),
+        runs(RELATED, [0.6, 0.63]),
+    )
+    assert "task-oriented (related) has +10.5 points against supervised" in text
+
+
+@pytest.mark.parametrize(
+    "only", [[SCRATCH, SUPERVISED], [RELATED, Contender("task-oriented", "generic", "random", BEST)]]
+)
+def test_nothing_is_said_of_distillation_with_one_side_alone(only: list[Contender]) -> None:
+    assert "istillation" not in verdict(runs(only[0], [0.5, 0.6]), runs(only[1], [0.4, 0.5]))
+
+
+def test_items_that_differ_more_than_seeds_agree_are_said_to() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.5, 0.5], items=1000), runs(RELATED, [0.51, 0.55, 0.6], items=1000))
+    assert (
+        "three seeds cannot tell these apart; the difference is real on these test items (95% interval over" in text
+    )
+    assert "but another draw of labels may turn it around." in text
+
+
+def test_seeds_that_agree_on_too_few_items_are_said_to() -> None:
+    # One item of forty in each seed: a draw of items without either one shows no difference.
+    text = verdict(runs(SCRATCH, [0.5, 0.6], items=40), runs(RELATED, [0.525, 0.625], items=40))
+    assert "other test items may turn it around (95% interval over test items: +0.0 to " in text
+
+
+def test_items_that_say_what_the_seeds_say_are_not_mentioned() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.52], items=1000), runs(RELATED, [0.7, 0.73], items=1000))
+    assert "test items" not in text
+
+
+def test_a_start_or_budget_has_its_own_verdict() -> None:
+    others = [Contender("task-oriented", "related", "pretrained", BEST), Contender("scratch", None, "random", "2e13")]
+    found = verdicts(compared(runs(SCRATCH, [0.5]), *(runs(who, [0.9]) for who in others)))
+    assert len(found) == 3
+    assert all("it has nothing to be compared with" in text for text in found)
+
+
+def test_seeds_that_only_one_side_has_are_left_out_and_said_to() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.52]), runs(RELATED, [0.6, 0.63, 0.63]))
+    assert "+10.5 points against scratch (95% interval over the two seeds that both have: " in text
+
+
+def test_contenders_without_a_common_seed_are_not_compared() -> None:
+    text = verdict(runs(SCRATCH, [None, 0.5]), runs(RELATED, [0.6, None]))
+    assert "it has no seed in common with scratch, the next best." in text
+    assert "points" not in text
+
+
+def test_failed_runs_are_counted_and_named() -> None:
+    found = verdicts(compared(runs(SCRATCH, [None, 0.5, None]), runs(RELATED, [0.6, None, 0.6])))
+    assert found[1:] == [
+        "3 of 6 runs failed and left no score (scratch: 2, task-oriented (related): 1); means are over the others."
+    ]
+
+
+def test_a_group_that_only_failed_has_no_best() -> None:
+    assert verdict(runs(SCRATCH, [None])).endswith("each method at its best: no run has a score.")
+
+
+@pytest.mark.parametrize(("contenders", "times"), [([SCRATCH, RELATED], 0), ([SCRATCH, RELATED, SUPERVISED], 1)])
+def test_that_many_comparisons_are_made_is_said_once(contenders: list[Contender], times: int) -> None:
+    comparison = compared(*(runs(who, [0.5, 0.6], labels=labels) for who in contenders for labels in ("5", "10")))
+    assert " ".join(verdicts(comparison)).count("not corrected for the number of comparisons") == times
+
+
+def test_contenders_are_named_by_method_and_transfer_set() -> None:
+    assert [contender_words(RELATED), contender_words(SCRATCH)] == ["task-oriented (related)", "scratch"]
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        (Group("5", "random", BEST), "5 labels a class, from random weights, each method at its best"),
+        (
+            Group("max:100", "pretrained", "2e13"),
+            "at most 100 labels a class, from pretrained weights, 2e13 FLOPs for each method",
+        ),
+        (Group("10%", "random", "300s"), "10% of the labels, from random weights, 300 seconds for each method"),
+        (Group("1", "random", BEST), "1 label a class, from random weights, each method at its best"),
+        (Group("all", "random", BEST), "all labels, from random weights, each method at its best"),
+    ],
+)
+def test_groups_are_told_apart_in_words(group: Group, words: str) -> None:
+    assert group_words(group) == words
