@@ -207,7 +207,7 @@ def test_transfer_sets_are_compared_within_a_method_and_label_count() -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_finetuning_is_task_oriented_over_the_same_without_it(turned: bool) -> None:
     without = dataclasses.replace(RELATED, method="task-oriented-no-finetuning")
-    outcomes = [runs(RELATED, [0.6, 0.7]), runs(without, [0.5, 0.5]), runs(GENERIC, [0.9, 0.9])]
+    outcomes = [runs(RELATED, [0.6, 0.7]), runs(without, [0.5, 0.5]), runs(GENERIC, [0.9]), runs(AGNOSTIC, [0.4])]
     (effect,) = finetuning_effects(compared(*(outcomes[::-1] if turned else outcomes)))
     assert (effect.first, effect.second, effect.difference.mean) == (RELATED, without, pytest.approx(0.15))
 

@@ -180,7 +180,7 @@ def test_a_rival_that_stopped_gaining_reached_its_score_for_less() -> None:
 
 
 def test_a_checkpoint_before_any_compute_is_left_out() -> None:
-    found = reached(curve((0, 0.1), (100, 0.5)), curve((1000, 0.5)), flops)
+    found = reached(curve((0, 0.5), (100, 0.5)), curve((1000, 0.5)), flops)
     assert found is not None
     assert (found.ours, found.lower_bound) == (100, True)
 

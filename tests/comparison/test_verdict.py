@@ -64,7 +64,7 @@ def test_seeds_beyond_ten_are_digits() -> None:
 
 def test_distillation_helped_where_the_seeds_say_so() -> None:
     text = verdict(runs(SCRATCH, [0.5, 0.52, 0.54]), runs(RELATED, [0.6, 0.63, 0.63]))
-    assert "Distillation helped here: task-oriented (related) has +10.0 points against scratch (95%" in text
+    assert "Distillation helped here: task-oriented (related) has +10.0 points against scratch." in text
 
 
 def test_distillation_did_not_help_where_the_seeds_say_so() -> None:
@@ -83,6 +83,29 @@ def test_test_items_suffice_to_say_that_distillation_did_not_help() -> None:
 def test_test_items_do_not_suffice_to_say_that_distillation_helped() -> None:
     text = verdict(runs(SCRATCH, [0.5], items=1000), runs(RELATED, [0.6], items=1000))
     assert "One seed cannot tell whether distillation helped here" in text
+
+
+def test_one_seed_is_shown_with_its_interval_over_test_items() -> None:
+    text = verdict(runs(SCRATCH, [0.5], items=1000), runs(RELATED, [0.6], items=1000))
+    # 1.96 standard deviations of an item that differs in one case of ten: 1.9 points of 1000 items.
+    assert "+10.0 points against scratch (95% interval over test items: +8." in text
+
+
+def test_one_seed_of_many_contenders_shows_what_its_items_say_of_distillation() -> None:
+    agnostic = Contender("agnostic-image", "related", "random", BEST)
+    text = verdict(*(runs(who, [score], 1000) for who, score in ((SCRATCH, 0.5), (agnostic, 0.6), (RELATED, 0.7))))
+    assert "has +20.0 points against scratch (95% interval over test items: +17." in text
+
+
+def test_how_sure_a_difference_is_is_said_once() -> None:
+    text = verdict(runs(SCRATCH, [0.5, 0.5, 0.5], items=1000), runs(RELATED, [0.51, 0.55, 0.6], items=1000))
+    assert (text.count("over three seeds"), text.count("over test items")) == (1, 1)
+
+
+def test_how_much_distillation_helped_has_its_own_interval_where_others_came_second() -> None:
+    agnostic = Contender("agnostic-image", "related", "random", BEST)
+    text = verdict(runs(SCRATCH, [0.1, 0.2]), runs(agnostic, [0.5, 0.5]), runs(RELATED, [0.6, 0.7]))
+    assert text.endswith("has +50.0 points against scratch (95% interval over two seeds: +50.0 to +50.0).")
 
 
 def test_the_best_of_either_side_decides_whether_distillation_helped() -> None:

@@ -68,16 +68,25 @@ def _group(comparison: Comparison, group: Group, members: Sequence[Summary]) -> 
     if best.gain is None:
         sentences = [f"{found}; it has no seed in common with {contender_words(others[0].contender)}, the next best."]
     else:
-        sentences = [f"{found}, {_lead(best, others[0], best.gain)}; {_chance(best.gain)}."]
+        lead = f"{_lead(others[0], best.gain)}{_interval(best, others[0], best.gain)}"
+        sentences = [f"{found}, {lead}; {_chance(best.gain)}."]
     taught = [member for member in scored if member.contender.method not in WITHOUT_TEACHER]
     alone = [member for member in scored if member.contender.method in WITHOUT_TEACHER]
     if taught and alone:
-        sentences.append(_distillation(comparison, taught[0], alone[0]))
+        told = scored[:2] in ([taught[0], alone[0]], [alone[0], taught[0]])
+        sentences.append(_distillation(comparison, taught[0], alone[0], told))
     return " ".join(sentences)
 
 
-def _distillation(comparison: Comparison, taught: Summary, alone: Summary) -> str:
-    """Return whether the best of those that learn from a teacher is better than the best of those that do not."""
+def _distillation(comparison: Comparison, taught: Summary, alone: Summary, told: bool) -> str:
+    """Return whether the best of those that learn from a teacher is better than the best of those that do not.
+
+    Args:
+        comparison: Where their runs are.
+        taught: The one that learns from a teacher.
+        alone: The one that does not.
+        told: How sure their difference is has been said already.
+    """
     first, second = contender_words(taught.contender), contender_words(alone.contender)
     outcomes = outcomes_by_place(comparison)
     difference = paired(outcomes[taught.contender, taught.labels], outcomes[alone.contender, alone.labels])
@@ -87,21 +96,28 @@ def _distillation(comparison: Comparison, taught: Summary, alone: Summary) -> st
     # The claim that we would like to make needs more than its opposite does: seeds that agree.
     if difference.t_interval is not None and difference.t_interval.low > 0:
         claim = "Distillation helped here"
-    elif difference.mean <= 0 and any(interval is not None and interval.high <= 0 for interval in intervals):
+    elif any(interval is not None and interval.high <= 0 for interval in intervals):
         claim = "Distillation did not help here"
     else:
         claim = f"{_seeds(difference.runs).capitalize()} cannot tell whether distillation helped here"
-    return f"{claim}: {first} has {_lead(taught, alone, difference)}{_test_items(difference)}."
+    sure = "" if told else f"{_interval(taught, alone, difference)}{_test_items(difference)}"
+    return f"{claim}: {first} has {_lead(alone, difference)}{sure}."
 
 
-def _lead(first: Summary, second: Summary, difference: Difference) -> str:
+def _lead(rival: Summary, difference: Difference) -> str:
+    return f"{signed(difference.mean)} points against {contender_words(rival.contender)}"
+
+
+def _interval(first: Summary, second: Summary, difference: Difference) -> str:
+    """Return the interval over seeds, or for one seed what there is: the one over test items."""
     shared = " that both have" if difference.runs < max(first.runs, second.runs) else ""
     seeds = f"{'the ' if shared else ''}{_seeds(difference.runs)}{shared}"
-    if difference.t_interval is None:
-        note = f" (over {seeds})" if shared else ""
-    else:
-        note = f" (95% interval over {seeds}: {_range(difference.t_interval)})"
-    return f"{signed(difference.mean)} points against {contender_words(second.contender)}{note}"
+    if difference.t_interval is not None:
+        return f" (95% interval over {seeds}: {_range(difference.t_interval)})"
+    notes = [f"over {seeds}"] if shared else []
+    if difference.bootstrap is not None:
+        notes.append(f"95% interval over test items: {_range(difference.bootstrap)}")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _chance(difference: Difference) -> str:
