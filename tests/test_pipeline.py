@@ -22,9 +22,17 @@ from tutelage.pipeline import run
 from tutelage.progress import Quiet, Update
 from tutelage.recipe import Recipe, load_recipe, make_recipe
 
+ADAPTED = ["adapt-probe", "adapt-finetune", "adapt"]
+TAUGHT = ["targets", "distill"]
 STAGES = {
-    "task-oriented": ["data", "adapt", "targets", "distill", "finetune", "evaluate", "export"],
-    "scratch": ["data", "finetune", "evaluate", "export"],
+    "scratch": ["finetune"],
+    "supervised": ["pretrain", "finetune"],
+    "agnostic-patch": [*TAUGHT, "finetune"],
+    "agnostic-image": [*TAUGHT, "finetune"],
+    "task-oriented": [*ADAPTED, *TAUGHT, "finetune"],
+    "task-oriented-lp": ["adapt-probe", "adapt", *TAUGHT, "finetune"],
+    "task-oriented-ft": ["adapt-finetune", "adapt", *TAUGHT, "finetune"],
+    "task-oriented-no-finetuning": [*ADAPTED, *TAUGHT, "judge"],
 }
 
 
@@ -45,15 +53,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(data: Path, method: str = "task-oriented", **changes: Any) -> Recipe:
+    other = str(data / "validation") if method == "supervised" else None
     settings = {
         "method": method,
-        "data": {"labeled": str(data / "train"), "labels": 4, "test": str(data / "test")},
+        "data": {"labeled": str(data / "train"), "labels": 4, "test": str(data / "test"), "pretraining": other},
         "teacher": "bundled:efficientnet-lite0",
         "student": "timm:test_efficientnet",
         "folds": 2,
         "device": "cpu",
         "views": {"teacher_size": 32, "student_size": 32},
         "adapt": {"epochs": 1, "learning_rates": [1e-3], "penalties": [0.01, 0.1], "probe_views": 1},
+        "pretrain": {"epochs": 1},
         "distill": {"epochs": 1},
         "finetune": {"epochs": 2, "learning_rates": [1e-3]},
     }
@@ -93,10 +103,17 @@ def scratch(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return run(recipe(data, "scratch"), tmp_path_factory.mktemp("scratch"))
 
 
-@pytest.fixture(params=sorted(STAGES))
-def finished(request: pytest.FixtureRequest, whole: Result, scratch: Result) -> Result:
+@pytest.fixture(scope="module", params=sorted(STAGES))
+def finished(
+    request: pytest.FixtureRequest,
+    data: Path,
+    whole: Result,
+    scratch: Result,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Result:
     """A run of each method."""
-    return {"task-oriented": whole, "scratch": scratch}[request.param]
+    done = {"task-oriented": whole, "scratch": scratch}.get(request.param)
+    return done or run(recipe(data, request.param), tmp_path_factory.mktemp(request.param))
 
 
 def copied(result: Result, tmp_path: Path) -> Path:
@@ -116,7 +133,8 @@ def test_every_method_is_run_here() -> None:
 
 
 def test_a_run_goes_through_its_stages_in_order(finished: Result) -> None:
-    assert [stage.name for stage in finished.stages] == STAGES[finished.data["method"]]
+    expected = ["data", *STAGES[finished.data["method"]], "evaluate", "export"]
+    assert [stage.name for stage in finished.stages] == expected
 
 
 def test_results_are_in_the_run_folder(finished: Result) -> None:
@@ -188,7 +206,7 @@ def test_a_finished_run_gives_the_same_results_again(finished: Result, data: Pat
 
 
 def test_an_interrupted_run_goes_on_after_the_stages_that_it_finished(pieces: Result) -> None:
-    assert [name for name, found in reused(pieces).items() if found] == ["data", "adapt", "targets"]
+    assert [name for name, found in reused(pieces).items() if found] == ["data", *ADAPTED, "targets"]
 
 
 @pytest.mark.parametrize("part", ["metrics", "teacher_metrics", "agreement"])

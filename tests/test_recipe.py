@@ -154,12 +154,19 @@ def test_an_unknown_method_is_answered_with_the_close_one(overrides: dict[str, A
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_teacher_is_asked_for_by_the_methods_that_need_one(method: str) -> None:
-    alone = {**MINIMAL, "teacher": None, "method": method}
+    data = {**MINIMAL["data"], "pretraining": "digits"}
+    alone = {**MINIMAL, "data": data, "teacher": None, "method": method}
     if METHODS[method].needs_teacher:
         with pytest.raises(RecipeError, match=f"method '{method}' needs a teacher, such as bundled:"):
             make_recipe(alone)
     else:
         assert make_recipe(alone).teacher is None
+
+
+@pytest.mark.parametrize("changes", [{"method": "supervised"}, {"baselines": ["supervised"]}])
+def test_another_labeled_set_is_asked_for_by_supervised_pretraining(changes: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"method 'supervised' needs data\.pretraining"):
+        make_recipe({**MINIMAL, **changes})
 
 
 def test_a_teacher_is_asked_for_by_baselines_too() -> None:

@@ -96,6 +96,7 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
                 "--plan shows what it would save, distill.targets=cached stores it anyway"
             )
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            _keep_read(data, opened)
             job = _job(resolved, data, opened, here, shown)
             stage = run_method(job, until="targets")["targets"]
             return {**stage.results, "cost": dict(stage.cost)}
@@ -116,7 +117,7 @@ def plan_cache(recipe: Recipe) -> dict[str, Any]:
 
 
 def _check_cached(recipe: Recipe) -> None:
-    if "targets" not in METHODS[recipe.method].stages:
+    if not METHODS[recipe.method].needs_teacher:
         raise RecipeError(f"method {recipe.method!r} learns from no teacher; there is nothing to store")
 
 
@@ -132,7 +133,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     pick_device(recipe.device)
     settings = recipe.data
     held = [where for where in (settings.validation, settings.test) if where and share_of(where) is None]
-    for where in (settings.labeled, *held, settings.transfer):
+    for where in (settings.labeled, *held, settings.transfer, settings.pretraining):
         if where is not None:
             check_data(where)
     if recipe.teacher is not None:
@@ -161,6 +162,7 @@ def _resolved(recipe: Recipe, data: PreparedData) -> Recipe:
         labels=len(data.labeled),
         transfer=len(data.transfer),
         classes=len(data.labeled.classes),
+        pretraining=0 if data.pretraining is None else len(data.pretraining),
     )
 
 
@@ -172,6 +174,7 @@ def _stages(
     here: World,
     progress: Progress,
 ) -> Result:
+    _keep_read(data, opened)
     job = _job(recipe, data, opened, here, progress)
     stages = run_method(job)
     evaluated = evaluate(job, stages, data.test)
@@ -198,20 +201,23 @@ def _job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress:
         world=here,
         progress=progress,
         packs=_packs(recipe, data, opened.folder, progress),
-        before=(_read(data, opened),),
+        pretraining=data.pretraining,
     )
 
 
 def _packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
     """Return the images of a run's training data, to be decoded once when first needed."""
-    unlabeled = METHODS[recipe.method].needs_transfer
-    pools = (data.transfer, data.labeled) if unlabeled else (data.labeled,)
-    targets = 0
-    if unlabeled:
-        targets = planned_bytes(recipe, classes=len(data.labeled.classes), images=len(data.transfer))
+    method = METHODS[recipe.method]
+    pools, targets = [data.labeled], 0
+    if method.needs_pretraining and data.pretraining is not None:
+        pools.insert(0, data.pretraining)
+    if method.lesson is not None:
+        pools.insert(0, data.transfer)
+        classes = len(data.labeled.classes)
+        targets = planned_bytes(recipe, method.lesson, classes=classes, images=len(data.transfer))
     # A little more than planned: shards have headers.
     room = max(0, recipe.store.max_bytes - targets - targets // 20)
-    return Packs(recipe.store.root(folder), room, pools, progress)
+    return Packs(recipe.store.root(folder), room, tuple(pools), progress)
 
 
 def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
@@ -231,8 +237,10 @@ def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
 def run_method(job: Job, *, until: str | None = None) -> dict[str, Stage]:
     """Run the stages of the recipe's method, all of them or up to one, and return them by name."""
     stages: dict[str, Stage] = {}
-    for name, stage in METHODS[job.recipe.method].stages.items():
-        stages[name] = stage(job, stages)
+    for name, work in METHODS[job.recipe.method].stages.items():
+        stage = work(job, stages)
+        if stage is not None:
+            stages[name] = stage
         if name == until:
             break
     return stages
@@ -245,9 +253,14 @@ def _compare(job: Job, name: str, recipe: Recipe, data: PreparedData) -> tuple[d
     return stages, evaluate(other, stages, data.test)
 
 
-def _read(data: PreparedData, opened: Run) -> Stage:
-    """Keep which samples the run trains and chooses with; another test set must not make it train again."""
-    parts = {"labeled": data.labeled, "validation": data.validation, "transfer": data.transfer}
+def _keep_read(data: PreparedData, opened: Run) -> None:
+    """Keep which samples the run trains and chooses with; no stage depends on it, but on what it reads itself."""
+    parts = {
+        "labeled": data.labeled,
+        "validation": data.validation,
+        "transfer": data.transfer,
+        "pretraining": data.pretraining,
+    }
     fingerprints = {name: None if part is None else part.fingerprint for name, part in parts.items()}
 
     def work(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -260,4 +273,3 @@ def _read(data: PreparedData, opened: Run) -> Stage:
         # Not part of the stage: what is left out may change while what is left is the same.
         found = {part: [dataclasses.asdict(problem) for problem in listed] for part, listed in data.problems.items()}
         write_json(stage.folder / "problems.json", found)
-    return stage

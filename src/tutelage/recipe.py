@@ -16,6 +16,8 @@ from tutelage.methods import METHODS
 from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
 from tutelage.methods.finetune import FinetuneSettings
+from tutelage.methods.lessons import LESSONS, Shapes
+from tutelage.methods.pretrain import PretrainSettings
 from tutelage.models.sizes import native_size
 from tutelage.models.sources import is_path
 from tutelage.settings import Settings
@@ -40,6 +42,7 @@ class Recipe(Settings):
         baselines: Methods run beside this one on the same student, data and start, for comparison.
         views: Sizes and augmentation.
         adapt: How the teacher is adapted.
+        pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
         finetune: How the student learns from the labels.
         baseline_finetune: How it does so in each baseline; as in ``finetune`` where not given. A resolved recipe has
@@ -60,6 +63,7 @@ class Recipe(Settings):
     baselines: tuple[str, ...] = ()
     views: ViewSettings = ViewSettings()
     adapt: AdaptSettings = AdaptSettings()
+    pretrain: PretrainSettings = PretrainSettings()
     distill: DistillSettings = DistillSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     baseline_finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
@@ -67,7 +71,7 @@ class Recipe(Settings):
     store: StoreSettings = StoreSettings()
     device: str = "auto"
 
-    def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int) -> Recipe:
+    def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int, pretraining: int = 0) -> Recipe:
         """Fill in every open key with what suits the data.
 
         Args:
@@ -75,6 +79,7 @@ class Recipe(Settings):
             labels: How many labels may be used.
             transfer: How many transfer images there are.
             classes: How many classes there are.
+            pretraining: How many images of another task there are.
 
         Raises:
             RecipeError: Something is asked for that these data do not allow.
@@ -82,16 +87,24 @@ class Recipe(Settings):
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
 
         def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
-            alone = "distill" not in METHODS[method].stages
-            return settings.resolved(labels, from_random=alone and start == "random")
+            learned = METHODS[method]
+            head = learned.lesson is not None and learned.lesson.adapted
+            encoder = start == "pretrained" or learned.needs_transfer or learned.needs_pretraining
+            return settings.resolved(labels, encoder=encoder, head=head)
+
+        def shapes() -> Shapes:
+            lesson = METHODS[self.method].lesson or LESSONS["logits"]
+            return lesson.shapes(self.teacher or "", size=views.teacher_size, classes=classes)
 
         native = None if self.teacher is None else native_size(self.teacher)
+        views = self.views.resolved(short_side, teacher_native=native)
         return self.model_copy(
             update={
                 "start": start,
-                "views": self.views.resolved(short_side, teacher_native=native),
+                "views": views,
                 "adapt": self.adapt.resolved(labels),
-                "distill": self.distill.resolved(max(transfer, 1), classes=classes, max_bytes=self.store.max_bytes),
+                "pretrain": self.pretrain.resolved(max(pretraining, 1)),
+                "distill": self.distill.resolved(max(transfer, 1), shapes=shapes, max_bytes=self.store.max_bytes),
                 "finetune": finetune(self.method, self.finetune),
                 "baseline_finetune": {
                     name: finetune(name, self.baseline_finetune.get(name, self.finetune)) for name in self.baselines
@@ -164,6 +177,8 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
             raise UnknownNameError("method", name, METHODS)
         if METHODS[name].needs_teacher and recipe.teacher is None:
             raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
+        if METHODS[name].needs_pretraining and recipe.data.pretraining is None:
+            raise RecipeError(f"method {name!r} needs data.pretraining, another labeled data set to learn from first")
     for name in recipe.export.forms:
         if name not in EXPORTERS:
             raise UnknownNameError("export form", name, EXPORTERS)

@@ -40,6 +40,7 @@ class PreparedData:
         dropped: How many images were left out for being test or validation images, by where.
         short_side: Median short side of the transfer images, in pixels.
         problems: What was left out or set right, by part; a part without any may be absent.
+        pretraining: Labeled data of another task, or ``None``.
     """
 
     labeled: Samples
@@ -49,15 +50,27 @@ class PreparedData:
     dropped: dict[str, int]
     short_side: int
     problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    pretraining: Samples | None = None
 
     def counts(self) -> dict[str, Any]:
         """Return the number of images of each part, and of those ``dropped``."""
-        parts = {"labeled": self.labeled, "validation": self.validation, "test": self.test, "transfer": self.transfer}
+        parts = {
+            "labeled": self.labeled,
+            "validation": self.validation,
+            "test": self.test,
+            "transfer": self.transfer,
+            "pretraining": self.pretraining,
+        }
         return {**{name: 0 if part is None else len(part) for name, part in parts.items()}, "dropped": self.dropped}
 
 
 def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
-    """Read the data, leave out what cannot be used, choose the labels, and drop what would leak the test set.
+    """Read the data (see :func:`read_parts`) and draw the labels (see :func:`draw_labels`)."""
+    return draw_labels(read_parts(settings), settings.labels, seed=seed)
+
+
+def read_parts(settings: DataSettings) -> PreparedData:
+    """Read the data, leave out what cannot be used, and drop what would leak the test set; no label is drawn yet.
 
     Every image of every part is decoded once. Labeled images that stand under two labels are left out, all copies;
     copies under one label stay, as they do in the transfer set.
@@ -84,20 +97,43 @@ def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
     lost = _lost_classes(kept)
     if lost:
         raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
-    labeled = kept.subset(few_shot(kept, settings.labels, seed=seed))
+
+    def unlabeled(where: str) -> Samples:
+        return _usable(read_samples(where, labeled=False), settings, where, contents)
+
     if settings.transfer:
-        unlabeled = _usable(read_samples(settings.transfer, labeled=False), settings, settings.transfer, contents)
-        transfer, dropped["transfer"] = _without_copies(unlabeled, [validation, test], contents)
+        transfer, dropped["transfer"] = _without_copies(unlabeled(settings.transfer), [validation, test], contents)
     else:
         # The source's task-related transfer set: the task's own training images, labeled ones included.
         transfer = replace(kept.without_targets(), problems=())
     if not len(transfer):
         raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
-    parts = {"labeled": labeled, "validation": validation, "test": test, "transfer": transfer}
+    pretraining = None
+    if settings.pretraining:
+        other = _usable(read_samples(settings.pretraining, labeled=True), settings, settings.pretraining, contents)
+        pretraining, dropped["pretraining"] = _without_copies(other, [validation, test], contents)
+        if len(np.unique(pretraining.labels())) < 2:
+            raise DataError(f"{settings.pretraining}: fewer than two classes are left to learn from")
+    parts = {
+        "labeled": kept,
+        "validation": validation,
+        "test": test,
+        "transfer": transfer,
+        "pretraining": pretraining,
+    }
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
-    return PreparedData(
-        labeled, validation, test, transfer, dropped, int(np.median(sampled_sizes(transfer).min(axis=1))), problems
-    )
+    side = int(np.median(sampled_sizes(transfer).min(axis=1)))
+    return PreparedData(kept, validation, test, transfer, dropped, side, problems, pretraining)
+
+
+def draw_labels(data: PreparedData, amount: str, *, seed: int) -> PreparedData:
+    """Return the data with so many of their labels (see :func:`tutelage.data.splits.few_shot`).
+
+    Raises:
+        RecipeError: ``amount`` is no amount.
+        DataError: A class has too few.
+    """
+    return replace(data, labeled=data.labeled.subset(few_shot(data.labeled, amount, seed=seed)))
 
 
 def _usable(

@@ -17,6 +17,7 @@ class DataSettings(Settings):
             the labels where not given.
         test: Labeled data to report on, or a share of ``labeled``; never used to train or choose.
         transfer: Unlabeled data to distil on; the rest of ``labeled`` where not given.
+        pretraining: Labeled data of another task, for methods that learn it first.
         tolerate: Share of each part, in 0..1, that may be unusable (broken images, contradictory labels, unknown
             classes) and is then left out and listed; more is an error.
     """
@@ -26,6 +27,7 @@ class DataSettings(Settings):
     validation: str | None = None
     test: str | None = None
     transfer: str | None = None
+    pretraining: str | None = None
     tolerate: float = Field(default=0.05, ge=0, le=1)
 
     @field_validator("labels", mode="before")

@@ -83,8 +83,8 @@ def collect(
 
 
 def _held_out(stages: Mapping[str, Stage]) -> dict[str, Any]:
-    metrics: dict[str, Any] = stages["finetune"].results["chosen"]["metrics"]
-    return metrics
+    """Return the metrics that a method's last stage chose by."""
+    return dict(list(stages.values())[-1].results["chosen"]["metrics"])
 
 
 def _cost(stages: list[Stage]) -> dict[str, Any]:

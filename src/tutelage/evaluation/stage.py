@@ -13,6 +13,7 @@ from torch import Tensor
 from tutelage.data.samples import Samples
 from tutelage.evaluation.mistakes import write_mistakes
 from tutelage.ledger import Cost, measured
+from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
@@ -47,7 +48,7 @@ def _work(
         if "adapt" in stages:
             teacher = job.new_teacher()
             for mode in stages["adapt"].results["modes"]:
-                load_weights(stages["adapt"].folder / f"{mode}.safetensors", teacher)
+                load_adapted(adapted_by(stages, mode), teacher)
                 logits[mode] = job.predict(teacher, test, cost=cost)
                 results["teacher"][mode] = job.task.metrics(logits[mode], targets)
             chosen = logits[stages["adapt"].results["chosen"]]

@@ -23,9 +23,9 @@ from tutelage.export.graph import Deployable, inference_copy
 from tutelage.export.onnx import export_onnx
 from tutelage.export.scoring import Logits, Pixels, Score, open_onnx
 from tutelage.ledger import Cost, measured
+from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
-from tutelage.models.weights import load_weights
 from tutelage.run import Stage, write_json
 
 ROUNDS = 10
@@ -126,7 +126,7 @@ def _work(
                 contenders += _of_file(name, path.with_name(EXPORTERS[form].file), counts)
         if "adapt" in stages:
             teacher = job.new_teacher()
-            load_weights(stages["adapt"].folder / f"{stages['adapt'].results['chosen']}.safetensors", teacher)
+            load_adapted(adapted_by(stages), teacher)
             contenders += _of_teacher(teacher, tuple(job.labeled.classes), counts)
         # What a picture shows does not change how long it takes.
         pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)

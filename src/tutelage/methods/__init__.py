@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from tutelage.methods.adapt import adapt
+from tutelage.methods.adapt import adapt, adapt_in
 from tutelage.methods.distill import distill
 from tutelage.methods.finetune import finetune
 from tutelage.methods.job import Job
+from tutelage.methods.judge import judge
+from tutelage.methods.lessons import LESSONS, Lesson
+from tutelage.methods.pretrain import pretrain
 from tutelage.methods.targets import targets
 from tutelage.run import Stage
 
-StageFunction = Callable[[Job, Mapping[str, Stage]], Stage]
-"""Runs one stage, given the finished ones by name."""
+StageFunction = Callable[[Job, Mapping[str, Stage]], Stage | None]
+"""Runs one stage, given the finished ones by name; ``None`` where the recipe leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +29,89 @@ class Method:
         summary: What it does, in one line.
         stages: In order, by name; the last one leaves the student.
         start: Where the student starts unless the recipe says otherwise.
+        lesson: What a teacher teaches on unlabeled data; ``None`` without a teacher.
     """
 
     summary: str
     stages: Mapping[str, StageFunction]
-    start: Literal["random", "pretrained"]
+    start: Literal["random", "pretrained"] = "random"
+    lesson: Lesson | None = None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a teacher must be named."""
-        return "adapt" in self.stages
+        return self.lesson is not None
 
     @property
     def needs_transfer(self) -> bool:
         """Whether it learns from unlabeled data."""
         return "distill" in self.stages
 
+    @property
+    def needs_pretraining(self) -> bool:
+        """Whether it learns from labels of another task."""
+        return "pretrain" in self.stages
+
+
+def _taught(lesson: str) -> dict[str, StageFunction]:
+    """Return the stages of pretraining by a teacher."""
+    return {
+        "targets": partial(targets, lesson=LESSONS[lesson]),
+        "distill": partial(distill, lesson=LESSONS[lesson]),
+    }
+
+
+_ADAPTED: dict[str, StageFunction] = {
+    "adapt-probe": partial(adapt_in, "probe"),
+    "adapt-finetune": partial(adapt_in, "finetune"),
+    "adapt": adapt,
+}
 
 METHODS: dict[str, Method] = {
-    "scratch": Method("train the student on the labels alone", {"finetune": finetune}, "random"),
+    "scratch": Method("train the student on the labels alone", {"finetune": finetune}),
+    "supervised": Method(
+        "pretrain the student on another labeled set (data.pretraining), finetune on the labels",
+        {"pretrain": pretrain, "finetune": finetune},
+    ),
+    "agnostic-patch": Method(
+        "match the pretrained teacher's patch features on unlabeled data, finetune on the labels",
+        {**_taught("patches"), "finetune": finetune},
+        lesson=LESSONS["patches"],
+    ),
+    "agnostic-image": Method(
+        "match the pretrained teacher's image features on unlabeled data by contrast, finetune on the labels",
+        {**_taught("image"), "finetune": finetune},
+        lesson=LESSONS["image"],
+    ),
     "task-oriented": Method(
         "adapt the teacher, match its predictions on unlabeled data, finetune on the labels",
-        {"adapt": adapt, "targets": targets, "distill": distill, "finetune": finetune},
-        "random",
+        {**_ADAPTED, **_taught("logits"), "finetune": finetune},
+        lesson=LESSONS["logits"],
+    ),
+    "task-oriented-lp": Method(
+        "task-oriented with a linear-probed teacher",
+        {
+            "adapt-probe": partial(adapt_in, "probe", always=True),
+            "adapt": adapt,
+            **_taught("logits"),
+            "finetune": finetune,
+        },
+        lesson=LESSONS["logits"],
+    ),
+    "task-oriented-ft": Method(
+        "task-oriented with a finetuned teacher",
+        {
+            "adapt-finetune": partial(adapt_in, "finetune", always=True),
+            "adapt": adapt,
+            **_taught("logits"),
+            "finetune": finetune,
+        },
+        lesson=LESSONS["logits"],
+    ),
+    "task-oriented-no-finetuning": Method(
+        "task-oriented without its last stage: the student learns from the teacher alone",
+        {**_ADAPTED, **_taught("logits"), "judge": judge},
+        lesson=LESSONS["logits"],
     ),
 }
 

@@ -6,22 +6,19 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, get_args
 
 from pydantic import Field
-from torch import Tensor
 
 from tutelage.ledger import Cost, measured
-from tutelage.methods.choose import Candidate, Choice, judge, ranked
-from tutelage.methods.fit import SupervisedSettings, choose_fit
-from tutelage.methods.job import Job, Split
-from tutelage.methods.probe import cache_features, fit_probe
+from tutelage.methods.choose import Choice, ranked
+from tutelage.methods.fit import Mode, Rate, SupervisedSettings, new_fit
+from tutelage.methods.job import LABELS, Job
 from tutelage.models.model import Model, parameter_count, weight_hash
-from tutelage.models.weights import save_weights
+from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
-from tutelage.training.loop import State
 
-Rate = Annotated[float, Field(gt=0)]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class AdaptSettings(SupervisedSettings):
@@ -29,15 +26,11 @@ class AdaptSettings(SupervisedSettings):
 
     Attributes:
         modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher
-            with a new head. The better one on held-out labels teaches.
-        penalties: L2 penalties that the probe chooses from.
-        probe_views: Augmented views of each image that the probe is fitted on, besides the evaluation view.
+            with a new head. The better one on held-out labels teaches, unless the method names the one.
         learning_rates: Peak rates that finetuning chooses from.
     """
 
-    modes: tuple[Literal["probe", "finetune"], ...] = Field(default=("probe", "finetune"), min_length=1)
-    penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
-    probe_views: int = Field(default=7, ge=0)
+    modes: tuple[Mode, ...] = Field(default=("probe", "finetune"), min_length=1)
     learning_rates: tuple[Rate, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
 
     def resolved(self, labels: int) -> AdaptSettings:
@@ -49,68 +42,72 @@ class AdaptSettings(SupervisedSettings):
             }
         )
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Peak learning rates to choose from."""
+        return self.learning_rates
 
-def adapt(job: Job, stages: Mapping[str, Stage]) -> Stage:
-    """Adapt the teacher in every mode, and choose the mode that predicts held-out labels best.
+    def of(self, mode: Mode) -> dict[str, Any]:
+        """Return the settings that a mode reads, plain data."""
+        probe = {"penalties", "probe_views"}
+        data = self.model_dump(mode="json", exclude={"modes"})
+        return {key: value for key, value in data.items() if (key in probe) == (mode == "probe")}
 
-    Writes ``probe.safetensors`` and ``finetune.safetensors``, each fitted on all labels with its mode's best
-    settings; results name the ``chosen`` one.
+
+def adapt_in(mode: Mode, job: Job, stages: Mapping[str, Stage], *, always: bool = False) -> Stage | None:
+    """Adapt the teacher in one mode, if the recipe asks for it, or ``always``.
+
+    Writes ``MODE.safetensors``, fitted on all labels with the settings that predicted held-out labels best.
     """
     settings = job.recipe.adapt
-    inputs = {"teacher": job.recipe.teacher, "adapt": settings.model_dump(mode="json"), "folds": job.recipe.folds}
-    return job.stage("adapt", (), inputs, functools.partial(_work, job))
+    if not always and mode not in settings.modes:
+        return None
+    inputs = {"teacher": job.recipe.teacher, "adapt": settings.of(mode), "folds": job.recipe.folds}
+    return job.stage(f"adapt-{mode}", (), inputs, functools.partial(_work, job, mode), reads=LABELS)
 
 
-def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def adapt(job: Job, stages: Mapping[str, Stage]) -> Stage:
+    """Choose the mode that predicts held-out labels best; results name the ``chosen`` one."""
+    adapted = {mode: stages[f"adapt-{mode}"] for mode in MODES if f"adapt-{mode}" in stages}
+
+    def work(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        judged = [Choice(**choice) for stage in adapted.values() for choice in stage.results["judged"]]
+        best = {mode: Choice(**stage.results["judged"][0]) for mode, stage in adapted.items()}
+        results = {
+            "chosen": ranked(job.task, list(best.values()))[0].group,
+            "modes": {mode: choice.as_dict() for mode, choice in best.items()},
+            "judged": [choice.as_dict() for choice in judged],
+            "teacher": next(iter(adapted.values())).results["teacher"],
+        }
+        return results, Cost().as_dict()
+
+    return job.stage("adapt", adapted.values(), {"modes": list(adapted)}, work)
+
+
+def adapted_by(stages: Mapping[str, Stage], mode: str | None = None) -> Stage:
+    """Return the stage that adapted the teacher in a mode; in the chosen one if none is named."""
+    return stages[f"adapt-{mode or stages['adapt'].results['chosen']}"]
+
+
+def load_adapted(stage: Stage, teacher: Model) -> None:
+    """Give a teacher the weights that a stage adapted."""
+    load_weights(stage.folder / f"{stage.name.rpartition('-')[2]}.safetensors", teacher)
+
+
+def _work(job: Job, mode: Mode, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     cost = Cost()
-    judged: list[Choice] = []
-    best: dict[str, Choice] = {}
     with measured(cost, job.world.device):
         teacher = job.new_teacher()
         identity = {"name": teacher.encoder.name, "hash": weight_hash(teacher.encoder)}
-        pretrained = {key: value.detach().clone() for key, value in teacher.state_dict().items()}
-        for mode in job.recipe.adapt.modes:
-            teacher.load_state_dict(pretrained)
-            choices, state = MODES[mode](job, teacher, pretrained, folder, cost)
-            judged += choices
-            best[mode] = choices[0]
-            if job.world.first:
-                save_weights(folder / f"{mode}.safetensors", state)
+        # Finetuning has a new head, not the probe's: in training, batch statistics move the features that one was
+        # fitted on.
+        fit = new_fit(mode, job, teacher, job.recipe.adapt, shown="finetune the teacher")
+        choices = fit.choices(folder, cost)
+        state = fit.fitted(choices[0], folder, cost)
+        if job.world.first:
+            save_weights(folder / f"{mode}.safetensors", state)
     results = {
-        "chosen": ranked(job.task, list(best.values()))[0].group,
-        "modes": {mode: choice.as_dict() for mode, choice in best.items()},
-        "judged": [choice.as_dict() for choice in judged],
+        "judged": [choice.as_dict() for choice in choices],
         "teacher": {**identity, "params": parameter_count(teacher), **teacher.encoder.source},
     }
     return results, cost.as_dict()
-
-
-def _probe(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost) -> tuple[list[Choice], State]:
-    settings, classes = job.recipe.adapt, len(job.labeled.classes)
-    features = cache_features(job, teacher, job.labeled, settings.probe_views, cost)
-    given = job.validation
-    held_features = None if given is None else cache_features(job, teacher, given, 0, cost)
-
-    def candidate(penalty: float) -> Candidate:
-        def held_out(split: Split) -> tuple[Mapping[str, Tensor], Cost]:
-            fit, held = split
-            values = (held_features or features).of(held).values[0]
-            weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)
-            return {"raw": values @ weight.T + bias}, Cost()
-
-        return Candidate(f"probe-{penalty:g}", "probe", held_out)
-
-    penalties = {f"probe-{penalty:g}": penalty for penalty in settings.penalties}
-    choices = judge(job, [candidate(penalty) for penalty in penalties.values()], folder, cost)
-    weight, bias = fit_probe(features, classes, penalty=penalties[choices[0].candidate])
-    return choices, {**pretrained, "head.linear.weight": weight, "head.linear.bias": bias}
-
-
-def _finetune(job: Job, teacher: Model, pretrained: State, folder: Path, cost: Cost) -> tuple[list[Choice], State]:
-    # With a new head, not the probe's: in training, batch statistics move the features that one was fitted on.
-    settings = job.recipe.adapt
-    return choose_fit(job, teacher, settings, settings.learning_rates, folder, cost, shown="finetune the teacher")
-
-
-MODES = {"probe": _probe, "finetune": _finetune}
-"""How a teacher is adapted: each returns its choices, the best first, and the weights fitted on all labels."""

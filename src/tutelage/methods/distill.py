@@ -1,24 +1,23 @@
-"""Stage 2 of task-oriented transfer: the student matches the adapted teacher's predictions on unlabeled data."""
+"""Pretraining by a teacher: the student matches what it says about unlabeled data."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
-from tutelage.methods.targets import adapted_teacher, stored_targets
-from tutelage.models.weights import save_weights
-from tutelage.objectives import Logits
-from tutelage.run import Stage, write_json
+from tutelage.methods.lessons import LESSONS, Lesson, Shapes
+from tutelage.methods.pretraining import Share, pretrained, pretraining_batch, pretraining_epochs
+from tutelage.methods.targets import stored_targets, taught_by, teacher_of
+from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.store.plan import kept_classes, plan_targets
-from tutelage.training.loop import train
 from tutelage.training.phase import LiveTeacher, Phase, TargetSource
 from tutelage.training.schedule import Schedule
 
@@ -40,6 +39,7 @@ class DistillSettings(Settings):
             else new ones in every epoch.
         top_k: Largest predictions stored of each view, and the probability of all others together; 0 stores all of
             them, as is done where they fit if not given.
+        snapshots: Shares of the training, in 0..1, after which a checkpoint is kept, for accuracy against compute.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -50,79 +50,83 @@ class DistillSettings(Settings):
     targets: Literal["auto", "live", "cached"] = "auto"
     views: int | None = Field(default=None, ge=1)
     top_k: int | None = Field(default=None, ge=0)
+    snapshots: tuple[Share, ...] = ()
 
-    def resolved(self, images: int, *, classes: int, max_bytes: int) -> DistillSettings:
+    def resolved(self, images: int, *, shapes: Callable[[], Shapes], max_bytes: int) -> DistillSettings:
         """Fill in what suits a transfer set of this size.
 
         Args:
             images: In the transfer set.
-            classes: That the teacher tells apart.
+            shapes: Returns the shapes of what the teacher gives; called only where targets may be stored.
             max_bytes: Most that stores may hold.
 
         Raises:
             RecipeError: Stored targets are asked for and do not fit.
         """
-        batch_size = self.batch_size or min(128, max(16, 2 ** round(math.log2(max(1, images / 16)))))
-        epochs = self.epochs or math.ceil(64 * math.sqrt(1000 / images))
+        batch_size = self.batch_size or pretraining_batch(images)
+        epochs = self.epochs or pretraining_epochs(images)
         found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
         plan = plan_targets(
             self.targets,
             epochs=epochs,
             images=images,
-            shapes={"logits": (classes,)},
+            shapes={} if self.targets == "live" else shapes(),
             max_bytes=max_bytes,
             views=self.views,
             top_k=self.top_k,
         )
         if plan.mode == "live":
             return found.model_copy(update={"targets": "live"})
-        top_k = kept_classes(plan.forms) if self.top_k is None else self.top_k
+        top_k = kept_classes(plan.forms) if self.top_k is None and "logits" in plan.forms else self.top_k
         return found.model_copy(update={"targets": "cached", "views": plan.views, "top_k": top_k})
 
 
-def distill(job: Job, stages: Mapping[str, Stage]) -> Stage:
-    """Pretrain the student, head included, on the transfer set; writes ``student.safetensors``."""
+def distill(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["logits"]) -> Stage:
+    """Pretrain the student on the transfer set, head included if that is the lesson; writes ``student.safetensors``.
+
+    Some checkpoints on the way are kept as ``at-SHARE.safetensors`` where the recipe asks for them.
+    """
     recipe = job.recipe
-    inputs = {"student": recipe.student, "start": recipe.start, "distill": recipe.distill.model_dump(mode="json")}
-    after = (stages["adapt"], stages["targets"])
-    return job.stage("distill", after, inputs, functools.partial(_work, job, stages))
+    inputs = {
+        "student": recipe.student,
+        "start": recipe.start,
+        "classes": len(job.labeled.classes),
+        "lesson": lesson.name,
+        "distill": recipe.distill.model_dump(mode="json"),
+    }
+    after = (*taught_by(stages, lesson), stages["targets"])
+    work = functools.partial(_work, job, stages, lesson)
+    return job.stage("distill", after, inputs, work, reads=("transfer",))
 
 
-def _work(job: Job, stages: Mapping[str, Stage], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings, world = job.recipe.distill, job.world
+def _work(
+    job: Job, stages: Mapping[str, Stage], lesson: Lesson, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    settings, world, classes = job.recipe.distill, job.world, len(job.labeled.classes)
     assert settings.batch_size is not None
     assert settings.epochs is not None
     cost = Cost()
     with measured(cost, world.device):
         loader = job.loader(job.transfer, settings.batch_size, views=settings.views)
     # Not measured: what storing them cost is known, even if it has to be done a second time.
-    stored = stored_targets(job, stages, loader) if settings.targets == "cached" else None
+    stored = stored_targets(job, stages, lesson, loader) if settings.targets == "cached" else None
     with measured(cost, world.device):
-        source: TargetSource = stored or LiveTeacher(adapted_teacher(job, stages["adapt"]))
+        source: TargetSource
+        shapes: Shapes
+        if stored is not None:
+            source, shapes = stored, stored.shapes
+        else:
+            teacher = teacher_of(job, stages, lesson)
+            source, shapes = LiveTeacher(teacher), lesson.shapes_of(teacher, classes)
         student = job.new_student()
+        torch.manual_seed(job.recipe.seed)  # of the objective's projectors
+        objective = lesson.of(student, shapes, temperature=settings.temperature)
         schedule = Schedule(
             steps=settings.epochs * loader.steps_per_epoch,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
             average=settings.average,
         )
-        phase = Phase(
-            "distill",
-            loader,
-            {"logits": (Logits(temperature=settings.temperature), 1.0)},
-            schedule,
-            teachers={"teacher": source},
-        )
-        trained = train(
-            phase,
-            student,
-            world=world,
-            seed=job.recipe.seed,
-            progress=job.progress,
-            checkpoint=folder / "distill.checkpoint",
-        )
-        cost.add(trained.cost)
-        if world.first:
-            save_weights(folder / "student.safetensors", trained.raw if trained.average is None else trained.average)
-            write_json(folder / "history.json", {"distill": trained.history})
+        phase = Phase("distill", loader, {lesson.name: (objective, 1.0)}, schedule, teachers={"teacher": source})
+        trained = pretrained(job, phase, student, settings.snapshots, folder, cost, head=lesson.adapted)
     return {"steps": schedule.steps, "loss": trained.history[-1]["loss"]}, cost.as_dict()

@@ -1,4 +1,4 @@
-"""Stage 3 of every method: the student learns from the labels."""
+"""Last stage of nearly every method: the student learns from the labels."""
 
 from __future__ import annotations
 
@@ -6,40 +6,64 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from tutelage.ledger import Cost, measured
-from tutelage.methods.fit import SupervisedSettings, choose_fit
-from tutelage.methods.job import Job
+from tutelage.methods.choose import ranked
+from tutelage.methods.fit import Mode, Rate, SupervisedSettings, new_fit
+from tutelage.methods.job import LABELS, Job
+from tutelage.methods.pretraining import pretrained_by
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
-
-Rate = Annotated[float, Field(gt=0)]
 
 
 class FinetuneSettings(SupervisedSettings):
     """How the student learns from labels.
 
     Attributes:
-        learning_rates: Peak rates to choose from; if not given, three after pretraining, and from random weights the
-            highest of the source's range alone, which won wherever we looked.
+        learning_rates: Peak rates to choose from; if not given, three after task-oriented pretraining, one more for
+            a pretrained encoder with a new head, and from random weights the highest of the source's range alone,
+            which won wherever we looked.
+        modes: ``finetune`` trains the whole student, ``probe`` the head alone; held-out labels choose. If not given,
+            both for a pretrained encoder with a new head, else ``finetune``.
     """
 
     learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
+    modes: tuple[Mode, ...] | None = Field(default=None, min_length=1)
 
-    def resolved(self, labels: int, *, from_random: bool) -> FinetuneSettings:
-        """Fill in what suits this many labels, with weights that have learned nothing yet or something."""
-        epochs = max(20, 240 * math.sqrt(50 / labels)) if from_random else max(10, 20 * math.sqrt(50 / labels))
-        rates = (3e-3,) if from_random else (1e-4, 3e-4, 1e-3)
+    def resolved(self, labels: int, *, encoder: bool, head: bool) -> FinetuneSettings:
+        """Fill in what suits this many labels.
+
+        Args:
+            labels: How many.
+            encoder: Whether the encoder has learned something before.
+            head: Whether the head has learned the task before.
+        """
+        root = math.sqrt(50 / labels)
+        rates: tuple[float, ...]
+        modes: tuple[Mode, ...] = ("finetune",)
+        if head:
+            epochs, rates = max(10, 20 * root), (1e-4, 3e-4, 1e-3)
+        elif encoder:
+            epochs, rates, modes = max(10, 40 * root), (1e-4, 3e-4, 1e-3, 3e-3), ("finetune", "probe")
+        else:
+            epochs, rates = max(20, 240 * root), (3e-3,)
         return self.model_copy(
             update={
                 "epochs": self.epochs or round(epochs),
                 "learning_rates": self.learning_rates or rates,
-                "statistics": self.statistics or ("batch" if from_random else "kept"),
+                "modes": self.modes or modes,
+                "statistics": self.statistics or ("kept" if encoder or head else "batch"),
             }
         )
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Peak learning rates to choose from, once resolved."""
+        assert self.learning_rates is not None
+        return self.learning_rates
 
 
 def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
@@ -49,7 +73,7 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
     Without given validation data, those labels also taught the teacher, so that the held-out metrics of a
     distilled student are optimistic; they still rank the candidates.
     """
-    pretrained = stages.get("distill")
+    pretrained = pretrained_by(stages)
     recipe = job.recipe
     inputs = {
         "student": recipe.student,
@@ -58,21 +82,25 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
         "folds": recipe.folds,
     }
     after = [pretrained] if pretrained is not None else []
-    return job.stage("finetune", after, inputs, functools.partial(_work, job, pretrained))
+    return job.stage("finetune", after, inputs, functools.partial(_work, job, pretrained), reads=LABELS)
 
 
 def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = job.recipe.finetune
-    assert settings.learning_rates is not None
+    assert settings.modes is not None
     cost = Cost()
     with measured(cost, job.world.device):
         student = job.new_student()
         if pretrained is not None:
             load_weights(pretrained.folder / "student.safetensors", student)
-        choices, state = choose_fit(
-            job, student, settings, settings.learning_rates, folder, cost, shown="finetune the student"
-        )
+        fits = {mode: new_fit(mode, job, student, settings, shown=SHOWN) for mode in settings.modes}
+        choices = ranked(job.task, [choice for fit in fits.values() for choice in fit.choices(folder, cost)])
+        best: Mode = "probe" if choices[0].group == "probe" else "finetune"
+        state = fits[best].fitted(choices[0], folder, cost)
         if job.world.first:
             save_weights(folder / "student.safetensors", state)
     results = {"chosen": choices[0].as_dict(), "judged": [choice.as_dict() for choice in choices]}
     return results, cost.as_dict()
+
+
+SHOWN = "finetune the student"

@@ -1,10 +1,14 @@
-"""Training a model on labels, from a given start; adapting by finetuning and the final finetuning are both this."""
+"""Training a model on labels, from a given start: all of it over learning rates, or a linear probe over penalties.
+
+Adapting a teacher and the final finetuning are both this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
@@ -13,6 +17,7 @@ from tutelage.data.samples import Samples
 from tutelage.ledger import Cost
 from tutelage.methods.choose import Candidate, Choice, judge
 from tutelage.methods.job import Job, Split
+from tutelage.methods.probe import cache_features, fit_probe
 from tutelage.models.model import Model
 from tutelage.objectives import Supervised
 from tutelage.progress import Quiet
@@ -21,6 +26,9 @@ from tutelage.settings import Settings
 from tutelage.training.loop import State, Trained, train
 from tutelage.training.phase import Phase, Statistics
 from tutelage.training.schedule import Schedule, few_label_batch
+
+Rate = Annotated[float, Field(gt=0)]
+Mode = Literal["probe", "finetune"]
 
 
 class SupervisedSettings(Settings):
@@ -33,6 +41,8 @@ class SupervisedSettings(Settings):
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
         statistics: BatchNorm's: ``kept`` as they are, or ``batch``; kept for weights that have learned something if
             not given.
+        penalties: L2 penalties that a probe chooses from.
+        probe_views: Augmented views of each image that a probe is fitted on, besides the evaluation view.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -40,6 +50,8 @@ class SupervisedSettings(Settings):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.9995, ge=0, lt=1)
     statistics: Statistics | None = None
+    penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
+    probe_views: int = Field(default=7, ge=0)
 
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
         """Return the schedule on this many labels, once the settings are resolved."""
@@ -52,29 +64,63 @@ class SupervisedSettings(Settings):
             average=self.average,
         )
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Peak learning rates to choose from, once the settings are resolved."""
+        raise NotImplementedError
+
+
+class Fit(Protocol):
+    """A way to fit a model to labels: chosen on held-out ones, then fitted on all."""
+
+    def choices(self, folder: Path, cost: Cost) -> list[Choice]:
+        """Judge every candidate; the best first. Judgments are kept in the folder."""
+        ...
+
+    def fitted(self, choice: Choice, folder: Path, cost: Cost) -> State:
+        """Return the weights of a candidate and variant, fitted on all labels."""
+        ...
+
 
 @dataclass(frozen=True)
-class SupervisedFit:
-    """A way to train one model on labels.
+class FinetuneFit:
+    """The whole model, trained on labels.
 
     Attributes:
         job: Task, views, device.
         model: Trained in place; its weights are set to ``start`` each time.
         start: The weights to start from.
         settings: Resolved.
-        learning_rate: Peak rate.
+        shown: What progress calls it.
     """
 
     job: Job
     model: Model
     start: State
     settings: SupervisedSettings
-    learning_rate: float
+    shown: str
 
-    def train(self, samples: Samples, *, checkpoint: Path | None = None, shown: str = "") -> Trained:
+    def choices(self, folder: Path, cost: Cost) -> list[Choice]:
+        """Judge every learning rate."""
+
+        def candidate(rate: float) -> Candidate:
+            return Candidate(f"finetune-{rate:g}", "finetune", lambda split: self._held_out(rate, split))
+
+        return judge(self.job, [candidate(rate) for rate in self.settings.rates], folder, cost)
+
+    def fitted(self, choice: Choice, folder: Path, cost: Cost) -> State:
+        """Train with a choice's rate on all labels; its curve goes to ``history.json``."""
+        rate = next(rate for rate in self.settings.rates if f"finetune-{rate:g}" == choice.candidate)
+        trained = self._train(rate, self.job.labeled, checkpoint=folder / "checkpoint", shown=self.shown)
+        cost.add(trained.cost)
+        if self.job.world.first:
+            write_json(folder / "history.json", {self.shown: trained.history})
+        return trained.variants()[choice.variant]
+
+    def _train(self, rate: float, samples: Samples, *, checkpoint: Path | None = None, shown: str = "") -> Trained:
         """Train on all of ``samples``; progress is shown when it has a name."""
         self.model.load_state_dict(self.start)
-        schedule = self.settings.schedule(self.learning_rate, len(samples))
+        schedule = self.settings.schedule(rate, len(samples))
         objective = Supervised(self.job.task, label_smoothing=self.settings.label_smoothing)
         loader = self.job.loader(samples, schedule.batch_size)
         phase = Phase(
@@ -84,9 +130,9 @@ class SupervisedFit:
         seed = self.job.recipe.seed
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
 
-    def held_out(self, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+    def _held_out(self, rate: float, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
         """Train on a split's first part, and return the logits of its second under each variant of the weights."""
-        trained = self.train(split[0])
+        trained = self._train(rate, split[0])
         found: dict[str, Tensor] = {}
         for variant, state in trained.variants().items():
             self.model.load_state_dict(state)
@@ -94,27 +140,48 @@ class SupervisedFit:
         return found, trained.cost
 
 
-def choose_fit(
-    job: Job,
-    model: Model,
-    settings: SupervisedSettings,
-    rates: Sequence[float],
-    folder: Path,
-    cost: Cost,
-    *,
-    shown: str,
-) -> tuple[list[Choice], State]:
-    """Choose a learning rate on held-out labels, then train with it on all labels, from the model's weights.
+@dataclass(frozen=True)
+class ProbeFit:
+    """A linear head alone, on the features of an encoder that stays as it is; fields as in :class:`FinetuneFit`."""
 
-    Returns:
-        The choices, the best first, and the weights.
-    """
+    job: Job
+    model: Model
+    start: State
+    settings: SupervisedSettings
+    shown: str
+
+    def choices(self, folder: Path, cost: Cost) -> list[Choice]:
+        """Judge every penalty."""
+        self.model.load_state_dict(self.start)
+        features = cache_features(self.job, self.model, self.job.labeled, self.settings.probe_views, cost)
+        given, classes = self.job.validation, len(self.job.labeled.classes)
+        held_features = None if given is None else cache_features(self.job, self.model, given, 0, cost)
+
+        def candidate(penalty: float) -> Candidate:
+            def held_out(split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+                fit, held = split
+                values = (held_features or features).of(held).values[0]
+                weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)
+                return {"raw": values @ weight.T + bias}, Cost()
+
+            return Candidate(f"probe-{penalty:g}", "probe", held_out)
+
+        return judge(self.job, [candidate(penalty) for penalty in self.settings.penalties], folder, cost)
+
+    def fitted(self, choice: Choice, folder: Path, cost: Cost) -> State:
+        """Fit the head with a choice's penalty on all labels."""
+        self.model.load_state_dict(self.start)
+        features = cache_features(self.job, self.model, self.job.labeled, self.settings.probe_views, cost)
+        penalty = next(each for each in self.settings.penalties if f"probe-{each:g}" == choice.candidate)
+        weight, bias = fit_probe(features, len(self.job.labeled.classes), penalty=penalty)
+        return {**self.start, "head.linear.weight": weight, "head.linear.bias": bias}
+
+
+FITS: dict[str, type[ProbeFit] | type[FinetuneFit]] = {"probe": ProbeFit, "finetune": FinetuneFit}
+"""How a model is fitted to labels, by mode; a choice's group is its mode."""
+
+
+def new_fit(mode: Mode, job: Job, model: Model, settings: SupervisedSettings, *, shown: str) -> Fit:
+    """Return a way to fit a model from the weights that it has now."""
     start = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    fits = {f"finetune-{rate:g}": SupervisedFit(job, model, start, settings, rate) for rate in rates}
-    candidates = [Candidate(name, "finetune", fit.held_out) for name, fit in fits.items()]
-    choices = judge(job, candidates, folder, cost)
-    trained = fits[choices[0].candidate].train(job.labeled, checkpoint=folder / "checkpoint", shown=shown)
-    cost.add(trained.cost)
-    if job.world.first:
-        write_json(folder / "history.json", {shown: trained.history})
-    return choices, trained.variants()[choices[0].variant]
+    return FITS[mode](job, model, start, settings, shown)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,12 @@ from tutelage.training.distributed import World
 if TYPE_CHECKING:
     from tutelage.recipe import Recipe
 
+Part = Literal["labeled", "validation", "transfer", "pretraining"]
+"""Data that a stage may train or choose with."""
+
+LABELS: tuple[Part, ...] = ("labeled", "validation")
+"""What a stage reads that learns from labels and chooses by them."""
+
 Split = tuple[Samples, Samples]
 """What to train on, and what to choose by."""
 
@@ -46,7 +52,7 @@ class Job:
         world: Device and processes.
         progress: Shows where work is.
         packs: The data's images, decoded once.
-        before: Stages that everything here builds on.
+        pretraining: Labeled data of another task to pretrain on, or ``None``.
         prefix: Put before stage names, for baselines inside another run.
     """
 
@@ -59,7 +65,7 @@ class Job:
     world: World
     progress: Progress
     packs: Packs
-    before: tuple[Stage, ...] = ()
+    pretraining: Samples | None = None
     prefix: str = ""
 
     def splits(self) -> list[Split]:
@@ -76,23 +82,39 @@ class Job:
         settings: Mapping[str, Any],
         work: Work,
         *,
+        reads: Sequence[Part] = (),
         outputs: Outputs = (),
     ) -> Stage:
-        """Run one stage in the run folder, after the stages that it builds on (see :meth:`Run.stage`)."""
+        """Run one stage in the run folder (see :meth:`Run.stage`).
+
+        Args:
+            name: What it does.
+            after: The stages that it builds on.
+            settings: All else that decides its outcome, besides seed and views.
+            work: What it does.
+            reads: The data that it reads itself; others do not count, so that what does not depend on the labels is
+                the same stage for any number of them.
+            outputs: Files that it makes outside its folder.
+        """
+        data = {part: getattr(self, part) for part in reads}
         inputs = {
-            "after": [stage.fingerprint for stage in (*self.before, *after)],
+            "after": [stage.fingerprint for stage in after],
+            "data": {part: None if samples is None else samples.fingerprint for part, samples in data.items()},
             "seed": self.recipe.seed,
             "views": self.recipe.views.model_dump(mode="json"),
             **settings,
         }
         return self.run.stage(self.prefix + name, inputs, work, outputs=outputs)
 
-    def new_student(self) -> Model:
-        """Build the student at its start, the same for the same seed."""
+    def new_student(self, classes: int | None = None) -> Model:
+        """Build the student at its start, the same for the same seed.
+
+        Args:
+            classes: That its head tells apart; those of the task if not given.
+        """
         views = self.recipe.views
-        model = self._build(
-            self.recipe.student, pretrained=self.recipe.start == "pretrained", size=views.student_size
-        )
+        pretrained = self.recipe.start == "pretrained"
+        model = self._build(self.recipe.student, pretrained=pretrained, size=views.student_size, classes=classes)
         preprocess = model.encoder.preprocess
         assert isinstance(preprocess, ImagePreprocess)
         # What it is evaluated on is what it is deployed with: the center square, resized once, as views are.
@@ -104,10 +126,10 @@ class Job:
         assert self.recipe.teacher is not None
         return self._build(self.recipe.teacher, pretrained=True, size=self.recipe.views.teacher_size)
 
-    def _build(self, name: str, *, pretrained: bool, size: int | None) -> Model:
+    def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
         torch.manual_seed(self.recipe.seed)
         encoder = build_encoder(name, pretrained=pretrained, size=size)
-        model = Model(encoder, self.task.head(encoder.widths["features"], len(self.labeled.classes)))
+        model = Model(encoder, self.task.head(encoder.widths["features"], classes or len(self.labeled.classes)))
         model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 

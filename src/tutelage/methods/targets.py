@@ -1,4 +1,4 @@
-"""Between adapting and distilling: what the adapted teacher says about the transfer set, stored once."""
+"""Before distilling: what the teacher says about the transfer set, stored once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tutelage.data.batch import DEFAULT_GROUP
 from tutelage.data.loader import Loader
 from tutelage.ledger import Cost, measured
+from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
+from tutelage.methods.lessons import LESSONS, Lesson, Shapes
 from tutelage.models.model import Model
-from tutelage.models.weights import load_weights
 from tutelage.run import Stage
-from tutelage.store.plan import Mode, TargetPlan, logits_form, plan_targets
+from tutelage.store.plan import Mode, TargetPlan, plan_targets
 from tutelage.store.spec import StoredOutput, TargetSpec, target_spec, teacher_identity
 from tutelage.store.targets import CachedTargets, build_targets, open_targets
 
@@ -22,50 +23,57 @@ if TYPE_CHECKING:
     from tutelage.recipe import Recipe
 
 
-def targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
-    """Store the adapted teacher's targets, or find them stored; nothing where it is to run live.
+def targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["logits"]) -> Stage:
+    """Store the teacher's targets for a lesson, or find them stored; nothing where it is to run live.
 
     What is stored lies in the folder of all stores, for other runs to find. The stage's cost is what storing cost
     whoever did it: a run that finds it made still could not do without.
     """
-    settings, adapted = job.recipe.distill, stages["adapt"]
+    settings, after = job.recipe.distill, taught_by(stages, lesson)
+    inputs = {"teacher": job.recipe.teacher, "lesson": lesson.name}
     if settings.targets == "live":
-        results = {"mode": "live", "why": _why(job, "auto")}
-        inputs = {"targets": {"mode": "live"}}
-        return job.stage("targets", (adapted,), inputs, lambda folder: (results, Cost().as_dict()))
-    stored = {"targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
-    return job.stage("targets", (adapted,), stored, functools.partial(_work, job, adapted))
+        results = {"mode": "live", "why": _why(job, lesson, "auto")}
+        live = {**inputs, "targets": {"mode": "live"}}
+        return job.stage("targets", after, live, lambda folder: (results, Cost().as_dict()), reads=("transfer",))
+    stored = {**inputs, "targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
+    work = functools.partial(_work, job, stages, lesson)
+    return job.stage("targets", after, stored, work, reads=("transfer",))
 
 
-def adapted_teacher(job: Job, adapted: Stage) -> Model:
-    """Return the teacher with the weights of its better mode."""
+def taught_by(stages: Mapping[str, Stage], lesson: Lesson) -> tuple[Stage, ...]:
+    """Return the stage that adapted the teacher of a lesson; none for a pretrained teacher."""
+    return (adapted_by(stages),) if lesson.adapted else ()
+
+
+def teacher_of(job: Job, stages: Mapping[str, Stage], lesson: Lesson) -> Model:
+    """Build the teacher of a lesson."""
     teacher = job.new_teacher()
-    load_weights(adapted.folder / f"{adapted.results['chosen']}.safetensors", teacher)
+    for stage in taught_by(stages, lesson):
+        load_adapted(stage, teacher)
     return teacher
 
 
-def stored_targets(job: Job, stages: Mapping[str, Stage], loader: Loader) -> CachedTargets:
+def stored_targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson, loader: Loader) -> CachedTargets:
     """Open what the stage has stored; the teacher is loaded only if it has been removed or damaged since.
 
-    Args:
-        job: A job with stored targets.
-        stages: The finished ones.
-        loader: Of the transfer set.
+    Raises:
+        RunError: There is no room to store it again.
     """
-    spec, views = _spec(job, loader, stages["targets"].results["teacher"]), _views(job)
-    found = open_targets(_root(job), spec, views)
+    spec = _spec(job, lesson, loader, stages["targets"].results["teacher"])
+    found = open_targets(_root(job), spec, _views(job))
     if found is not None:
         return found
-    job.progress.say(f"{stages['targets'].results['folder']}: has been removed or damaged; targets are stored again")
-    return _build(job, spec, adapted_teacher(job, stages["adapt"]), loader)
+    return _build(job, spec, teacher_of(job, stages, lesson), loader)
 
 
-def _work(job: Job, adapted: Stage, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _work(
+    job: Job, stages: Mapping[str, Stage], lesson: Lesson, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
     assert job.recipe.distill.batch_size is not None
-    teacher = adapted_teacher(job, adapted)
+    teacher = teacher_of(job, stages, lesson)
     with measured(Cost(), job.world.device) as packing:
         loader = job.loader(job.transfer, job.recipe.distill.batch_size)
-    spec = _spec(job, loader, teacher_identity(teacher))
+    spec = _spec(job, lesson, loader, teacher_identity(teacher))
     found = open_targets(_root(job), spec, _views(job))
     stored = found or _build(job, spec, teacher, loader)
     results = {
@@ -76,7 +84,7 @@ def _work(job: Job, adapted: Stage, folder: Path) -> tuple[dict[str, Any], dict[
         "images": spec.images,
         "folder": str(stored.folder),
         "reused": found is not None,
-        "why": _why(job, "cached"),
+        "why": _why(job, lesson, "cached"),
         "teacher": dict(spec.teacher),
     }
     cost = stored.cost
@@ -90,36 +98,50 @@ def _build(job: Job, spec: TargetSpec, teacher: Model, loader: Loader) -> Cached
     )
 
 
-def _spec(job: Job, loader: Loader, teacher: Mapping[str, Any]) -> TargetSpec:
-    classes = len(job.labeled.classes)
-    outputs = {"logits": StoredOutput(logits_form(classes, job.recipe.distill.top_k), (classes,))}
+def _spec(job: Job, lesson: Lesson, loader: Loader, teacher: Mapping[str, Any]) -> TargetSpec:
+    shapes = target_shapes(job.recipe, lesson, len(job.labeled.classes))
+    forms = target_plan(
+        job.recipe, lesson, "cached", classes=len(job.labeled.classes), images=len(job.transfer)
+    ).forms
+    outputs = {name: StoredOutput(forms[name], shape) for name, shape in shapes.items()}
     return target_spec(teacher, loader, {DEFAULT_GROUP: outputs}, seed=job.recipe.seed, device=job.world.device)
 
 
-def planned_bytes(recipe: Recipe, *, classes: int, images: int) -> int:
+def target_shapes(recipe: Recipe, lesson: Lesson, classes: int) -> Shapes:
+    """Return the shape of a row of what a resolved recipe's teacher gives in a lesson."""
+    assert recipe.teacher is not None
+    return lesson.shapes(recipe.teacher, size=recipe.views.teacher_size, classes=classes)
+
+
+def planned_bytes(recipe: Recipe, lesson: Lesson, *, classes: int, images: int) -> int:
     """Return the bytes that a resolved recipe's targets will take, so that nothing else takes their room."""
     if recipe.distill.targets != "cached":
         return 0
-    return _planned(recipe, "cached", classes=classes, images=images).bytes
+    return target_plan(recipe, lesson, "cached", classes=classes, images=images).bytes
 
 
-def _planned(recipe: Recipe, mode: Mode, *, classes: int, images: int) -> TargetPlan:
+def target_plan(recipe: Recipe, lesson: Lesson, mode: Mode, *, classes: int, images: int) -> TargetPlan:
+    """Return how a resolved recipe's student gets its targets.
+
+    Raises:
+        RecipeError: They are to be stored and do not fit.
+    """
     assert recipe.distill.epochs is not None
     return plan_targets(
         mode,
         epochs=recipe.distill.epochs,
         images=images,
-        shapes={"logits": (classes,)},
+        shapes={} if mode == "live" else target_shapes(recipe, lesson, classes),
         max_bytes=recipe.store.max_bytes,
         views=recipe.distill.views,
         top_k=recipe.distill.top_k,
     )
 
 
-def _why(job: Job, mode: Mode) -> str:
-    planned = _planned(job.recipe, mode, classes=len(job.labeled.classes), images=len(job.transfer))
+def _why(job: Job, lesson: Lesson, mode: Mode) -> str:
+    planned = target_plan(job.recipe, lesson, mode, classes=len(job.labeled.classes), images=len(job.transfer))
     if mode == "auto" and planned.mode != "live":
-        return _why(job, "live")  # a resolved recipe no longer says whether it was asked for or planned
+        return _why(job, lesson, "live")  # a resolved recipe no longer says whether it was asked for or planned
     return planned.why
 
 

@@ -53,7 +53,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
     tables = []
     for name, stage in run.stages.items():
         results = stage["results"]
-        if "judged" not in results:
+        if "judged" not in results or name in ("adapt-probe", "adapt-finetune"):  # they are all in "adapt"
             continue
         kept = list(results["modes"].values()) if "modes" in results else [results["chosen"]]
         rows = []
@@ -202,19 +202,24 @@ def _class_row(row: confusion.ClassCount, names: list[str]) -> dict[str, Any]:
 def _title(stage: str) -> str:
     """Return what a stage does, as a title; a baseline's stages have its name in front."""
     words = {
+        "adapt-probe": "Linear-probe the teacher",
+        "adapt-finetune": "Finetune the teacher",
         "adapt": "Adapt the teacher",
+        "pretrain": "Pretrain on labels",
         "targets": "Store the teacher's targets",
         "distill": "Distill",
         "finetune": "Finetune the student",
+        "judge": "Judge the distilled student",
         "evaluate": "Evaluate",
         "export": "Export",
         "exported": "Evaluate what was exported",
         "latency": "Time one image",
     }
-    if stage in words or "-" not in stage:
-        return words.get(stage, stage.capitalize())
-    baseline, _, rest = stage.rpartition("-")
-    return f"Baseline {baseline}: {words.get(rest, rest).lower()}"
+    if stage in words:
+        return words[stage]
+    # A baseline's name may have dashes too; its stage is the longest name that fits.
+    rest = max((name for name in words if stage.endswith(f"-{name}")), key=len, default="")
+    return f"Baseline {stage.removesuffix(f'-{rest}')}: {words[rest].lower()}" if rest else stage.capitalize()
 
 
 def _device(run: Finished) -> str:

@@ -58,6 +58,11 @@ class CachedTargets:
         return self._store.folder
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of a row of each output."""
+        return {name: each.shape for held in self.spec.outputs.values() for name, each in held.items()}
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the views that are read here; the store may hold more."""
         return self.views * self.spec.images * self.spec.image_bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +67,8 @@ def train(
     progress: Progress,
     checkpoint: Path | None = None,
     every: float = CHECKPOINT_SECONDS,
+    snapshots: Sequence[float] = (),
+    keep: Callable[[float, State], None] | None = None,
 ) -> Trained:
     """Train a model in place.
 
@@ -79,6 +81,8 @@ def train(
         checkpoint: Where training state is kept every ``every`` seconds; a file already there is resumed from, and on
             the CPU training then ends with the weights of an uninterrupted one. Removed at the end.
         every: Seconds between checkpoints.
+        snapshots: Shares of the training, in 0..1, after which ``keep`` gets the weights, averaged if they are.
+        keep: Called with the share and the weights, by the first process.
 
     Raises:
         TrainingError: The loss or its gradient is not finite.
@@ -88,17 +92,25 @@ def train(
     torch.manual_seed(seed + 7919 * world.rank)
     model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.requires_grad_(phase.trained == "all")
-    model.head.requires_grad_(True)
+    # A head that no objective reads would make DDP wait for its gradient.
+    model.head.requires_grad_(any("logits" in needs for needs in phase.student_needs().values()))
     trainer = _Trainer(phase, model, world)
     with measured(trainer.cost, world.device):
         for objective, _ in phase.objectives.values():
             objective.prepare(phase.loader.samples, trainer.examples())
     if checkpoint is not None and checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint, world.device))
+    marks: dict[int, list[float]] = {}
+    for share in snapshots:
+        marks.setdefault(max(1, round(share * phase.schedule.steps)), []).append(share)
     with measured(trainer.cost, world.device), progress.track(phase.name, phase.schedule.steps) as update:
         saved = time.monotonic()
         for batch in trainer.batches():
             losses = trainer.step(batch)
+            for share in marks.get(trainer.done, ()):
+                trainer.check_finite(checkpoint)
+                if keep is not None and world.first:
+                    keep(share, trainer.weights())
             if trainer.done % trainer.show_every == 0 or trainer.done == phase.schedule.steps:
                 shown = trainer.record(losses, checkpoint)
                 update(trainer.done, shown)
@@ -280,6 +292,10 @@ class _Trainer:
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.world.device)
+
+    def weights(self) -> State:
+        """Return the weights as they are now, averaged if they are."""
+        return self.model.state_dict() if self.average is None else self.average.state
 
     def result(self) -> Trained:
         """Return the weights and what they cost."""

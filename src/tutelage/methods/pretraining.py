@@ -1,0 +1,93 @@
+"""What every pretraining of a student shares: the loop, its checkpoints on the way, and what it leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from tutelage.ledger import Cost
+from tutelage.methods.job import Job
+from tutelage.models.model import Model
+from tutelage.models.weights import save_weights
+from tutelage.run import Stage, write_json
+from tutelage.training.loop import State, Trained, train
+from tutelage.training.phase import Phase
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+PRETRAINING = ("distill", "pretrain")
+"""Stages that leave a student who has learned something before it sees the labels."""
+
+
+def pretrained_by(stages: Mapping[str, Stage]) -> Stage | None:
+    """Return the stage that pretrained the student, if one did."""
+    return next((stages[name] for name in PRETRAINING if name in stages), None)
+
+
+def snapshot(share: float) -> str:
+    """Return the file of the checkpoint after a share of the training."""
+    return f"at-{share:g}.safetensors"
+
+
+def pretraining_epochs(images: int) -> int:
+    """Return how often to pass over a set: 64,000 views of 1,000 images, growing with the root of their number."""
+    return math.ceil(64 * math.sqrt(1000 / images))
+
+
+def pretraining_batch(images: int) -> int:
+    """Return the batch size for a set: a sixteenth of it, 16 to 128."""
+    return min(128, max(16, 1 << round(math.log2(max(1, images / 16)))))
+
+
+def pretrained(
+    job: Job,
+    phase: Phase,
+    student: Model,
+    snapshots: Sequence[float],
+    folder: Path,
+    cost: Cost,
+    *,
+    head: bool,
+) -> Trained:
+    """Train a student, and leave ``student.safetensors``, its checkpoints on the way and ``history.json``.
+
+    The averaged weights are what is kept, if they are averaged.
+
+    Args:
+        job: Where the work happens.
+        phase: Its name is that of the history.
+        student: At its start.
+        snapshots: Shares of the training after which a checkpoint is kept.
+        folder: The stage's.
+        cost: Gets what it took.
+        head: Whether the head learns the task; else a new one is kept in its place.
+    """
+    fresh = {} if head else {f"head.{key}": value for key, value in job.new_student().head.state_dict().items()}
+
+    def kept(state: State) -> State:
+        return {key: fresh.get(key, value) for key, value in state.items()}
+
+    def keep(share: float, state: State) -> None:
+        save_weights(folder / snapshot(share), kept(state))
+
+    trained = train(
+        phase,
+        student,
+        world=job.world,
+        seed=job.recipe.seed,
+        progress=job.progress,
+        checkpoint=folder / f"{phase.name}.checkpoint",
+        snapshots=snapshots,
+        keep=keep,
+    )
+    cost.add(trained.cost)
+    if job.world.first:
+        save_weights(
+            folder / "student.safetensors", kept(trained.raw if trained.average is None else trained.average)
+        )
+        write_json(folder / "history.json", {phase.name: trained.history})
+    return trained
