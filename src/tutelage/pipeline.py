@@ -97,7 +97,7 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
             )
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
             _keep_read(data, opened)
-            job = _job(resolved, data, opened, here, shown)
+            job = make_job(resolved, data, opened, here, shown)
             stage = run_method(job, until="targets")["targets"]
             return {**stage.results, "cost": dict(stage.cost)}
 
@@ -113,7 +113,7 @@ def plan_cache(recipe: Recipe) -> dict[str, Any]:
         data, resolved = check(recipe)
         _check_cached(resolved)
         with open_run(Path(folder)) as opened:
-            return predict_targets(_job(resolved, data, opened, here, Quiet()))
+            return predict_targets(make_job(resolved, data, opened, here, Quiet()))
 
 
 def _check_cached(recipe: Recipe) -> None:
@@ -142,7 +142,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     data = prepare_data(settings, seed=recipe.seed)
     if data.validation is None:
         folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
-    resolved = _resolved(recipe, data)
+    resolved = resolve(recipe, data)
     if resolved.teacher is not None:
         check_name(resolved.teacher, pretrained=True, size=resolved.views.teacher_size)
     check_name(resolved.student, pretrained=resolved.start == "pretrained", size=resolved.views.student_size)
@@ -156,7 +156,8 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts))
 
 
-def _resolved(recipe: Recipe, data: PreparedData) -> Recipe:
+def resolve(recipe: Recipe, data: PreparedData) -> Recipe:
+    """Return a recipe with every open key filled in with what suits the data."""
     return recipe.resolved(
         short_side=data.short_side,
         labels=len(data.labeled),
@@ -175,7 +176,7 @@ def _stages(
     progress: Progress,
 ) -> Result:
     _keep_read(data, opened)
-    job = _job(recipe, data, opened, here, progress)
+    job = make_job(recipe, data, opened, here, progress)
     stages = run_method(job)
     evaluated = evaluate(job, stages, data.test)
     exported = export(job, stages, provenance(recipe, data))
@@ -190,7 +191,7 @@ def _stages(
     return Result(opened.folder, found, tuple(opened.stages))
 
 
-def _job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Job:
+def make_job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Job:
     return Job(
         recipe=recipe,
         task=TASKS[recipe.task],

@@ -96,7 +96,7 @@ class Run:
             RunError: The folder cannot be written, or was made by a newer version.
         """
         fingerprint = fingerprint_of({"schema": SCHEMA, "name": name, "inputs": inputs})
-        folder = self.folder / f"{len(self.stages) + 1:02d}-{name}"
+        folder = self.place(name, fingerprint)
         self.barrier()
         finished = _read_manifest(folder / MANIFEST)
         self.barrier()
@@ -122,10 +122,25 @@ class Run:
         self.stages.append(stage)
         return stage
 
+    def place(self, name: str, fingerprint: str) -> Path:
+        """Return the folder of the next stage."""
+        return self.folder / f"{len(self.stages) + 1:02d}-{name}"
+
 
 @contextmanager
 def open_run(folder: Path, *, writes: bool = True, barrier: Callable[[], None] = lambda: None) -> Iterator[Run]:
     """Open (or make) a run folder, for one writer at a time.
+
+    Raises:
+        RunError: The folder cannot be written, is something else, or another process is writing in it.
+    """
+    with hold(folder, writes=writes):
+        yield Run(folder, writes, barrier)
+
+
+@contextmanager
+def hold(folder: Path, *, writes: bool = True) -> Iterator[None]:
+    """Hold (or make) a folder of stages, for one writer at a time.
 
     Raises:
         RunError: The folder cannot be written, is something else, or another process is writing in it.
@@ -148,7 +163,7 @@ def open_run(folder: Path, *, writes: bool = True, barrier: Callable[[], None] =
                 raise RunError(
                     f"{folder}: another process is writing here; wait for it, or choose another --out"
                 ) from error
-        yield Run(folder, writes, barrier)
+        yield
 
 
 def fingerprint_of(inputs: Mapping[str, Any]) -> str:

@@ -31,6 +31,33 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
     return job.stage("evaluate", stages.values(), inputs, functools.partial(_work, job, stages, made_by, test))
 
 
+def evaluate_weights(job: Job, made_by: Stage, file: str, test: Samples, *, teacher: bool = False) -> Stage:
+    """Evaluate the weights in one file of a stage on the test set, as a stage of their own.
+
+    Results hold the ``metrics``; ``predictions.safetensors`` the ``logits``, [N, C], and the ``targets``.
+
+    Args:
+        job: Task, views, device.
+        made_by: The stage.
+        file: A file in its folder.
+        test: Labeled.
+        teacher: Whether they are the teacher's; the student's otherwise.
+    """
+
+    def work(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        cost = Cost()
+        with measured(cost, job.world.device):
+            model = job.new_teacher() if teacher else job.new_student()
+            load_weights(made_by.folder / file, model)
+            targets = torch.from_numpy(test.labels())
+            logits = job.predict(model, test, cost=cost)
+            if job.world.first:
+                save_weights(folder / "predictions.safetensors", {"logits": logits, "targets": targets})
+        return {"metrics": job.task.metrics(logits, targets)}, cost.as_dict()
+
+    return job.stage("evaluate", [made_by], {"test": test.fingerprint, "file": file}, work)
+
+
 def _work(
     job: Job, stages: Mapping[str, Stage], made_by: Stage, test: Samples | None, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:

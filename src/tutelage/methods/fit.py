@@ -17,7 +17,7 @@ from tutelage.data.samples import Samples
 from tutelage.ledger import Cost
 from tutelage.methods.choose import Candidate, Choice, judge
 from tutelage.methods.job import Job, Split
-from tutelage.methods.probe import cache_features, fit_probe
+from tutelage.methods.probe import CachedFeatures, cache_features, fit_probe
 from tutelage.models.model import Model
 from tutelage.objectives import Supervised
 from tutelage.progress import Quiet
@@ -140,22 +140,26 @@ class FinetuneFit:
         return found, trained.cost
 
 
-@dataclass(frozen=True)
 class ProbeFit:
-    """A linear head alone, on the features of an encoder that stays as it is; fields as in :class:`FinetuneFit`."""
+    """A linear head alone, on the features of an encoder that stays as it is.
 
-    job: Job
-    model: Model
-    start: State
-    settings: SupervisedSettings
-    shown: str
+    Args:
+        job: Task, views, device.
+        model: Gives the features.
+        start: Its weights.
+        settings: Resolved.
+        shown: Not used: it takes no time that is worth a bar.
+    """
+
+    def __init__(self, job: Job, model: Model, start: State, settings: SupervisedSettings, shown: str) -> None:
+        self._job, self._model, self._start, self._settings = job, model, start, settings
+        self._cached: CachedFeatures | None = None
 
     def choices(self, folder: Path, cost: Cost) -> list[Choice]:
         """Judge every penalty."""
-        self.model.load_state_dict(self.start)
-        features = cache_features(self.job, self.model, self.job.labeled, self.settings.probe_views, cost)
-        given, classes = self.job.validation, len(self.job.labeled.classes)
-        held_features = None if given is None else cache_features(self.job, self.model, given, 0, cost)
+        features, job = self._features(cost), self._job
+        classes = len(job.labeled.classes)
+        held_features = None if job.validation is None else cache_features(job, self._model, job.validation, 0, cost)
 
         def candidate(penalty: float) -> Candidate:
             def held_out(split: Split) -> tuple[Mapping[str, Tensor], Cost]:
@@ -166,15 +170,21 @@ class ProbeFit:
 
             return Candidate(f"probe-{penalty:g}", "probe", held_out)
 
-        return judge(self.job, [candidate(penalty) for penalty in self.settings.penalties], folder, cost)
+        return judge(job, [candidate(penalty) for penalty in self._settings.penalties], folder, cost)
 
     def fitted(self, choice: Choice, folder: Path, cost: Cost) -> State:
         """Fit the head with a choice's penalty on all labels."""
-        self.model.load_state_dict(self.start)
-        features = cache_features(self.job, self.model, self.job.labeled, self.settings.probe_views, cost)
-        penalty = next(each for each in self.settings.penalties if f"probe-{each:g}" == choice.candidate)
-        weight, bias = fit_probe(features, len(self.job.labeled.classes), penalty=penalty)
-        return {**self.start, "head.linear.weight": weight, "head.linear.bias": bias}
+        penalty = next(each for each in self._settings.penalties if f"probe-{each:g}" == choice.candidate)
+        weight, bias = fit_probe(self._features(cost), len(self._job.labeled.classes), penalty=penalty)
+        return {**self._start, "head.linear.weight": weight, "head.linear.bias": bias}
+
+    def _features(self, cost: Cost) -> CachedFeatures:
+        if self._cached is None:
+            self._model.load_state_dict(self._start)
+            self._cached = cache_features(
+                self._job, self._model, self._job.labeled, self._settings.probe_views, cost
+            )
+        return self._cached
 
 
 FITS: dict[str, type[ProbeFit] | type[FinetuneFit]] = {"probe": ProbeFit, "finetune": FinetuneFit}

@@ -1,0 +1,179 @@
+"""What is compared: the grid's axes, its cells, and the recipe of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tutelage.comparison.table import BEST, Cell
+from tutelage.errors import RecipeError, UnknownNameError
+from tutelage.methods import METHODS
+from tutelage.models.sources import is_path
+from tutelage.recipe import Recipe, make_recipe
+
+Start = Literal["random", "pretrained"]
+
+OWN = "own"
+"""Name of the transfer set that the recipe itself has."""
+
+SHARES = (0.0625, 0.125, 0.25, 0.5)
+"""After which shares of a pretraining its checkpoints are finetuned and tested, unless asked otherwise."""
+
+_BUDGET = re.compile(r"(?P<number>\d+(\.\d+)?([eE]\+?\d+)?)(?P<seconds>s)?")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method may spend, all in all: adapting, targets, pretraining, and finetuning with its choices.
+
+    Attributes:
+        name: As asked for.
+        amount: How much.
+        seconds: Whether it is seconds; FLOPs otherwise.
+    """
+
+    name: str
+    amount: float
+    seconds: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The axes of a comparison.
+
+    Attributes:
+        methods: Keys of ``METHODS``.
+        labels: Amounts, as in ``data.labels``.
+        seeds: Each draws other labels and reruns every stage.
+        transfers: Where each transfer set is, by name; ``None`` for what is left of the labeled data.
+        starts: Where students start; a verdict never compares across them.
+        budgets: What every method may spend, beside each at its best.
+        shares: After which shares of a pretraining its checkpoints are finetuned and tested.
+    """
+
+    methods: tuple[str, ...]
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    transfers: Mapping[str, str | None]
+    starts: tuple[Start, ...]
+    budgets: tuple[Budget, ...] = ()
+    shares: tuple[float, ...] = SHARES
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, in the order in which they are shown: methods as asked for, then labels and seeds."""
+        return [
+            Cell(method, labels, seed, transfer, start, compute)
+            for start in self.starts
+            for compute in (BEST, *(budget.name for budget in self.budgets))
+            for method in self.methods
+            for transfer in (self.transfers if METHODS[method].needs_transfer else [None])
+            for labels in self.labels
+            for seed in self.seeds
+        ]
+
+    def in_turn(self) -> list[Cell]:
+        """Return the cells in the order in which they run: whole seeds first, so that any stop leaves whole tables."""
+        places = {name: place for place, name in enumerate(self.transfers)}
+        return sorted(
+            self.cells,
+            key=lambda cell: (cell.seed, cell.compute != BEST, cell.start, places.get(cell.transfer or "", -1)),
+        )
+
+
+def make_grid(
+    recipe: Recipe,
+    *,
+    methods: Sequence[str],
+    labels: Sequence[str] = (),
+    seeds: int = 3,
+    transfers: Sequence[str] = (),
+    starts: Sequence[str] = (),
+    budgets: Sequence[str] = (),
+    shares: Sequence[float] = SHARES,
+) -> Grid:
+    """Make a grid from what a command line says, and check it.
+
+    Args:
+        recipe: What is common to all cells.
+        methods: Keys of ``METHODS``.
+        labels: Amounts; the recipe's if none is given.
+        seeds: How many, counted from the recipe's seed.
+        transfers: ``NAME=PATH`` each, or a ``NAME`` alone for the rest of the labeled data; the recipe's own set if
+            none is given.
+        starts: ``random`` or ``pretrained``; the recipe's if none is given.
+        budgets: FLOPs (``2e13``) or seconds (``300s``).
+        shares: Of each pretraining, in 0..1.
+
+    Raises:
+        UnknownNameError: A method that does not exist.
+        RecipeError: Anything else that cannot be compared.
+    """
+    if not methods:
+        raise RecipeError(f"--methods: name some of {', '.join(METHODS)}")
+    for method in methods:
+        if method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
+        make_recipe(recipe.model_dump(mode="json"), {"method": method, "baselines": [], "baseline_finetune": {}})
+    for share in shares:
+        if not 0 < share < 1:
+            raise RecipeError(f"--points: {share:g} is no share of a training; give numbers between 0 and 1")
+    if seeds < 1:
+        raise RecipeError(f"--seeds {seeds}: at least one")
+    own: Start = recipe.start or ("pretrained" if is_path(recipe.student) else "random")
+    return Grid(
+        methods=_once(methods, "--methods"),
+        labels=_once(labels or [recipe.data.labels], "--labels"),
+        seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
+        transfers=dict(_transfer(text) for text in _once(transfers, "--transfer")) or {OWN: recipe.data.transfer},
+        starts=tuple(_start(name) for name in _once(starts or [own], "--start")),
+        budgets=tuple(_budget(text) for text in _once(budgets, "--budget")),
+        shares=tuple(sorted(shares)),
+    )
+
+
+def recipe_of(recipe: Recipe, grid: Grid, cell: Cell) -> Recipe:
+    """Return the recipe of a cell, not resolved; its budget is left aside."""
+    transfer = grid.transfers[cell.transfer] if cell.transfer is not None else next(iter(grid.transfers.values()))
+    changes = {
+        "method": cell.method,
+        "seed": cell.seed,
+        "start": cell.start,
+        "baselines": (),
+        "baseline_finetune": {},
+        "data": recipe.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
+        "distill": recipe.distill.model_copy(update={"snapshots": grid.shares}),
+        "pretrain": recipe.pretrain.model_copy(update={"snapshots": grid.shares}),
+    }
+    return recipe.model_copy(update=changes)
+
+
+def _once(values: Iterable[str], option: str) -> tuple[str, ...]:
+    found = tuple(values)
+    twice = next((value for place, value in enumerate(found) if value in found[:place]), None)
+    if twice is not None:
+        raise RecipeError(f"{option}: {twice!r} is given twice")
+    return found
+
+
+def _transfer(text: str) -> tuple[str, str | None]:
+    name, equals, path = text.partition("=")
+    if not name or (equals and not path):
+        raise RecipeError(f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the rest of the labeled data")
+    return name, path or None
+
+
+def _start(name: str) -> Start:
+    found: Start | None = next((start for start in get_args(Start) if start == name), None)
+    if found is None:
+        raise UnknownNameError("start", name, get_args(Start))
+    return found
+
+
+def _budget(text: str) -> Budget:
+    match = _BUDGET.fullmatch(text)
+    if not match or float(match["number"]) <= 0:
+        raise RecipeError(f"--budget {text!r}: write FLOPs, such as 2e13, or seconds, such as 300s")
+    return Budget(text, float(match["number"]), match["seconds"] is not None)
