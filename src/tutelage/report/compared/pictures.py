@@ -89,7 +89,7 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
         for sign in (-1, 1)
     )
     margin = DODGE * len(curves) / 2 + 12
-    spots, logarithmic = places(labels)
+    spots, title = places(labels)
 
     def x(amount: str, contender: int = 0, beside: float = 0.0) -> float:
         across = WIDTH - LEFT - right - 2 * margin
@@ -99,8 +99,7 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
         return height - BOTTOM - (height - TOP - BOTTOM) * (score - low) / (high - low)
 
     parts = _levels(low, high, y, WIDTH - right)
-    parts += [_tick(x(amount), height - BOTTOM + 18, escape(amount)) for amount in labels]
-    title = "labels (logarithmic)" if logarithmic else "labels"
+    parts += [_tick(x(amount), height - BOTTOM + 18, escape(amount.removeprefix("max:"))) for amount in labels]
     parts.append(_tick((LEFT + WIDTH - right) / 2, height - 5, title))
     ends = []
     for number, curve in enumerate(curves):

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from tutelage.report.numbers import duration, flops
 
+NAMES = {"": "labels a class", "max:": "labels a class at most", "%": "share of the labels"}
+"""What label counts of each kind are."""
+
 MOST = 5
 """Ticks of a logarithmic axis."""
 
@@ -29,23 +32,28 @@ SECONDS = (
 """Ticks to choose from, coarse ones and fine ones, which people find easy to read."""
 
 
-def places(labels: Sequence[str]) -> tuple[dict[str, float], bool]:
-    """Return where on an axis from 0 to 1 label counts are, and whether it is logarithmic.
+def places(labels: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Return where on an axis from 0 to 1 label counts are, and what the axis is called.
 
-    Counts of one kind (``5``, ``max:100``, ``10%``) are; of several kinds nobody knows how far they are apart.
+    It is logarithmic for counts of one kind (``5``, ``max:100``, ``10%``); how far others are apart nobody knows.
 
     Args:
         labels: At least two, in order.
     """
     found = [re.fullmatch(r"(max:|)([0-9.]+)(%?)", amount) for amount in labels]
-    kinds = {(match[1], match[3]) if match else None for match in found}
+    kinds = {match[1] + match[3] if match else "" for match in found}
     values = [float(match[2]) for match in found if match]
-    if len(kinds) == 1 and len(values) == len(labels) and min(values) > 0 and max(values) > min(values):
+    if (
+        kinds <= NAMES.keys()
+        and len(kinds) == 1
+        and len(values) == len(labels)
+        and min(values) > 0
+        and max(values) > min(values)
+    ):
         first, last = math.log(min(values)), math.log(max(values))
-        return {
-            amount: (math.log(value) - first) / (last - first) for amount, value in zip(labels, values, strict=True)
-        }, True
-    return {amount: place / (len(labels) - 1) for place, amount in enumerate(labels)}, False
+        spots = [(math.log(value) - first) / (last - first) for value in values]
+        return dict(zip(labels, spots, strict=True)), f"{NAMES[kinds.pop()]} (logarithmic)"
+    return {amount: place / (len(labels) - 1) for place, amount in enumerate(labels)}, "labels"
 
 
 def log_ticks(low: float, high: float, nice: Sequence[Sequence[float]]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from tutelage.comparison.findings import (
@@ -165,12 +166,15 @@ def _ratio(ratio: ComputeRatio) -> dict[str, Any]:
         "score": percent(ratio.score),
         "runs": str(ratio.runs),
         "costs": [
-            None
-            if found is None
-            else [words(found.ours), words(found.rival), words(found.rival_reached), _less(found)]
+            None if found is None else _reached(found, words)
             for found, words in ((ratio.flops, flops), (ratio.seconds, duration))
         ],
     }
+
+
+def _reached(found: Reached, words: Callable[[float], str]) -> dict[str, str]:
+    amounts = {"ours": found.ours, "rival": found.rival, "reached": found.rival_reached}
+    return {"ratio": _less(found), **{name: words(amount) for name, amount in amounts.items()}}
 
 
 def _less(found: Reached) -> str:
