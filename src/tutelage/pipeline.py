@@ -11,6 +11,7 @@ from typing import Any
 
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
+from tutelage.data.settings import DataSettings
 from tutelage.data.splits import folds, share_of
 from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
@@ -131,22 +132,38 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
         TutelageError: What is wrong, where, and what to do.
     """
     pick_device(recipe.device)
-    settings = recipe.data
+    check_places(recipe.data)
+    check_models(recipe)
+    data = prepare_data(recipe.data, seed=recipe.seed)
+    if data.validation is None:
+        folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
+    resolved = resolve(recipe, data)
+    check_models(resolved)
+    return data, resolved
+
+
+def check_places(settings: DataSettings) -> None:
+    """Check that there are data where the recipe says, before any is read.
+
+    Raises:
+        DataError: There are none.
+    """
     held = [where for where in (settings.validation, settings.test) if where and share_of(where) is None]
     for where in (settings.labeled, *held, settings.transfer, settings.pretraining):
         if where is not None:
             check_data(where)
+
+
+def check_models(recipe: Recipe) -> None:
+    """Check that a recipe's models can be had, at the sizes that it names.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ModelError: It has no weights, its package is missing, or a size does not fit.
+    """
     if recipe.teacher is not None:
-        check_name(recipe.teacher, pretrained=True)
-    check_name(recipe.student, pretrained=recipe.start == "pretrained")
-    data = prepare_data(settings, seed=recipe.seed)
-    if data.validation is None:
-        folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
-    resolved = resolve(recipe, data)
-    if resolved.teacher is not None:
-        check_name(resolved.teacher, pretrained=True, size=resolved.views.teacher_size)
-    check_name(resolved.student, pretrained=resolved.start == "pretrained", size=resolved.views.student_size)
-    return data, resolved
+        check_name(recipe.teacher, pretrained=True, size=recipe.views.teacher_size)
+    check_name(recipe.student, pretrained=recipe.start == "pretrained", size=recipe.views.student_size)
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -192,6 +209,7 @@ def _stages(
 
 
 def make_job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Job:
+    """Return what the stages of a resolved recipe work with."""
     return Job(
         recipe=recipe,
         task=TASKS[recipe.task],

@@ -96,8 +96,7 @@ class Recipe(Settings):
             lesson = METHODS[self.method].lesson or LESSONS["logits"]
             return lesson.shapes(self.teacher or "", size=views.teacher_size, classes=classes)
 
-        native = None if self.teacher is None else native_size(self.teacher)
-        views = self.views.resolved(short_side, teacher_native=native)
+        views = self.resolved_views(short_side)
         return self.model_copy(
             update={
                 "start": start,
@@ -111,6 +110,11 @@ class Recipe(Settings):
                 },
             }
         )
+
+    def resolved_views(self, short_side: int) -> ViewSettings:
+        """Return the views that suit images whose short side has so many pixels (their median)."""
+        native = None if self.teacher is None else native_size(self.teacher)
+        return self.views.resolved(short_side, teacher_native=native)
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads back."""

@@ -95,10 +95,10 @@ class Run:
         Raises:
             RunError: The folder cannot be written, or was made by a newer version.
         """
-        fingerprint = fingerprint_of({"schema": SCHEMA, "name": name, "inputs": inputs})
+        fingerprint = stage_fingerprint(name, inputs)
         folder = self.place(name, fingerprint)
         self.barrier()
-        finished = _read_manifest(folder / MANIFEST)
+        finished = read_manifest(folder / MANIFEST)
         self.barrier()
         if finished and finished["fingerprint"] == fingerprint and _all_there(outputs, finished["results"]):
             stage = Stage(name, folder, fingerprint, finished["results"], finished["cost"], reused=True)
@@ -166,6 +166,11 @@ def hold(folder: Path, *, writes: bool = True) -> Iterator[None]:
         yield
 
 
+def stage_fingerprint(name: str, inputs: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a stage with these inputs."""
+    return fingerprint_of({"schema": SCHEMA, "name": name, "inputs": inputs})
+
+
 def fingerprint_of(inputs: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain data in canonical JSON."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -229,7 +234,12 @@ def _all_there(outputs: Outputs, results: Mapping[str, Any]) -> bool:
     return all(path.exists() for path in (outputs(results) if callable(outputs) else outputs))
 
 
-def _read_manifest(path: Path) -> dict[str, Any] | None:
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return a stage's manifest, or ``None`` if the stage is not finished.
+
+    Raises:
+        RunError: It is damaged, or was written by a newer version.
+    """
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:

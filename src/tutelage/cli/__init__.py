@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tutelage.cli import cache, demo, doctor, evaluate, export, listing, predict, report, transfer
+from tutelage.cli import cache, compare, demo, doctor, evaluate, export, listing, predict, report, transfer
 from tutelage.errors import TutelageError
 
 INTERRUPTED = 130
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(transfer.transfer)
+app.command()(compare.compare)
 app.command()(cache.cache)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)

@@ -18,8 +18,10 @@ Start = Literal["random", "pretrained"]
 OWN = "own"
 """Name of the transfer set that the recipe itself has."""
 
-SHARES = (0.0625, 0.125, 0.25, 0.5)
-"""After which shares of a pretraining its checkpoints are finetuned and tested, unless asked otherwise."""
+POINTS = 4
+"""Checkpoints on the way that are finetuned and tested, unless asked otherwise."""
+
+MOST_POINTS = 12
 
 _BUDGET = re.compile(r"(?P<number>\d+(\.\d+)?([eE]\+?\d+)?)(?P<seconds>s)?")
 
@@ -59,7 +61,7 @@ class Grid:
     transfers: Mapping[str, str | None]
     starts: tuple[Start, ...]
     budgets: tuple[Budget, ...] = ()
-    shares: tuple[float, ...] = SHARES
+    shares: tuple[float, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
@@ -75,7 +77,7 @@ class Grid:
         ]
 
     def in_turn(self) -> list[Cell]:
-        """Return the cells in the order in which they run: whole seeds first, so that any stop leaves whole tables."""
+        """Return the cells in the order in which they run: seed by seed, so that any stop leaves whole tables."""
         places = {name: place for place, name in enumerate(self.transfers)}
         return sorted(
             self.cells,
@@ -92,7 +94,7 @@ def make_grid(
     transfers: Sequence[str] = (),
     starts: Sequence[str] = (),
     budgets: Sequence[str] = (),
-    shares: Sequence[float] = SHARES,
+    points: int = POINTS,
 ) -> Grid:
     """Make a grid from what a command line says, and check it.
 
@@ -105,7 +107,7 @@ def make_grid(
             none is given.
         starts: ``random`` or ``pretrained``; the recipe's if none is given.
         budgets: FLOPs (``2e13``) or seconds (``300s``).
-        shares: Of each pretraining, in 0..1.
+        points: Checkpoints on the way through each pretraining: after a half of it, a quarter, an eighth …
 
     Raises:
         UnknownNameError: A method that does not exist.
@@ -117,9 +119,8 @@ def make_grid(
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
         make_recipe(recipe.model_dump(mode="json"), {"method": method, "baselines": [], "baseline_finetune": {}})
-    for share in shares:
-        if not 0 < share < 1:
-            raise RecipeError(f"--points: {share:g} is no share of a training; give numbers between 0 and 1")
+    if not 0 <= points <= MOST_POINTS:
+        raise RecipeError(f"--points {points}: from 0 to {MOST_POINTS}")
     if seeds < 1:
         raise RecipeError(f"--seeds {seeds}: at least one")
     own: Start = recipe.start or ("pretrained" if is_path(recipe.student) else "random")
@@ -127,10 +128,10 @@ def make_grid(
         methods=_once(methods, "--methods"),
         labels=_once(labels or [recipe.data.labels], "--labels"),
         seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
-        transfers=dict(_transfer(text) for text in _once(transfers, "--transfer")) or {OWN: recipe.data.transfer},
+        transfers=_transfers(transfers) or {OWN: recipe.data.transfer},
         starts=tuple(_start(name) for name in _once(starts or [own], "--start")),
         budgets=tuple(_budget(text) for text in _once(budgets, "--budget")),
-        shares=tuple(sorted(shares)),
+        shares=tuple(0.5**power for power in range(points, 0, -1)),
     )
 
 
@@ -158,11 +159,18 @@ def _once(values: Iterable[str], option: str) -> tuple[str, ...]:
     return found
 
 
-def _transfer(text: str) -> tuple[str, str | None]:
-    name, equals, path = text.partition("=")
-    if not name or (equals and not path):
-        raise RecipeError(f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the rest of the labeled data")
-    return name, path or None
+def _transfers(texts: Sequence[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not name or (equals and not path):
+            raise RecipeError(
+                f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the rest of the labeled data"
+            )
+        if name in found:
+            raise RecipeError(f"--transfer: {name!r} is given twice; each transfer set needs a name of its own")
+        found[name] = path or None
+    return found
 
 
 def _start(name: str) -> Start:

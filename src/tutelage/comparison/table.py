@@ -119,16 +119,21 @@ class Comparison:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write ``comparison.json``, with which test items each cell got right as hexadecimal bits.
+    """Write ``comparison.json``.
 
     Raises:
         RunError: It cannot be written.
     """
+    write_json(folder / "comparison.json", as_data(comparison))
+
+
+def as_data(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data, with which test items each cell got right as hexadecimal bits."""
     outcomes = [
         {**dataclasses.asdict(dataclasses.replace(outcome, right=None)), "right": _packed(outcome.right)}
         for outcome in comparison.outcomes
     ]
-    write_json(folder / "comparison.json", {"schema": SCHEMA, "about": dict(comparison.about), "outcomes": outcomes})
+    return {"schema": SCHEMA, "about": dict(comparison.about), "outcomes": outcomes}
 
 
 def read_comparison(folder: Path) -> Comparison:

@@ -75,7 +75,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
                     "mark": mark,
                 }
             )
-        tables.append({"title": _title(name), "rows": rows})
+        tables.append({"title": stage_title(name), "rows": rows})
     return tables
 
 
@@ -87,7 +87,7 @@ def curves(run: Finished) -> list[dict[str, str]]:
             steps, losses = [point["step"] for point in points], [point["loss"] for point in points]
             if len(points) > 1:
                 caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}"
-                found.append({"title": _title(name), "caption": caption, "picture": curve(steps, losses)})
+                found.append({"title": stage_title(name), "caption": caption, "picture": curve(steps, losses)})
     return found
 
 
@@ -128,7 +128,7 @@ def costs(run: Finished) -> list[dict[str, str]]:
     spent = [(name, stage["cost"]) for name, stage in run.stages.items() if stage["cost"].get("seconds")]
     rows = [
         {
-            "title": _title(name),
+            "title": stage_title(name),
             "seconds": duration(cost["seconds"]),
             "images": whole(cost["images"] or None),
             "flops": flops(cost["flops"]),
@@ -153,6 +153,8 @@ def images(run: Finished) -> list[tuple[str, str]]:
     words = {"labeled": "labels to train on", "validation": "validation images", "test": "test images"}
     if "distill" in run.stages:
         words["transfer"] = "unlabeled images to distill on"
+    if "pretrain" in run.stages:
+        words["pretraining"] = "labeled images of another task to pretrain on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
     if "targets" in run.stages:
         stored = run.stages["targets"]["results"]
@@ -160,9 +162,9 @@ def images(run: Finished) -> list[tuple[str, str]]:
         rows.append(("views of each that the teacher saw", seen))
     rows.append(("classes", whole(run.data["labels"]["classes"])))
     if counts["test"] or counts["validation"]:
-        copies = {"labeled": "test or validation", "validation": "test", "transfer": "test or validation"}
+        held = {"validation": "test"}  # what it must share no image with
         rows += [
-            (f"{part} images left out as copies of {copies[part]} images", whole(count))
+            (f"{part} images left out as copies of {held.get(part, 'test or validation')} images", whole(count))
             for part, count in counts["dropped"].items()
             if counts[part]
         ]
@@ -199,7 +201,7 @@ def _class_row(row: confusion.ClassCount, names: list[str]) -> dict[str, Any]:
     }
 
 
-def _title(stage: str) -> str:
+def stage_title(stage: str) -> str:
     """Return what a stage does, as a title; a baseline's stages have its name in front."""
     words = {
         "adapt-probe": "Linear-probe the teacher",
@@ -210,6 +212,7 @@ def _title(stage: str) -> str:
         "distill": "Distill",
         "finetune": "Finetune the student",
         "judge": "Judge the distilled student",
+        "point": "Finetune checkpoints on the way",
         "evaluate": "Evaluate",
         "export": "Export",
         "exported": "Evaluate what was exported",

@@ -1,0 +1,141 @@
+"""What each stage of a method will cost, from what one image costs: for predictions and for equal budgets.
+
+FLOPs are exact but for rounding of batches, seconds as good as the measured speeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tutelage.comparison.grid import Budget
+from tutelage.comparison.speeds import Speeds
+from tutelage.comparison.table import Spent
+from tutelage.errors import RecipeError
+from tutelage.methods import METHODS
+from tutelage.methods.fit import SupervisedSettings
+from tutelage.methods.job import Job
+from tutelage.recipe import Recipe
+
+NOTHING = Spent(0.0, 0.0)
+
+
+def total(parts: Iterable[Spent]) -> Spent:
+    """Return the sum."""
+    found = NOTHING
+    for part in parts:
+        found = Spent(found.seconds + part.seconds, found.flops + part.flops)
+    return found
+
+
+def times(count: float, *each: Spent) -> Spent:
+    """Return what so many times some pieces of work cost."""
+    one = total(each)
+    return Spent(count * one.seconds, count * one.flops)
+
+
+def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
+    """Return what a stage of a method will cost.
+
+    Args:
+        name: Of the stage; what only reads finished ones costs nothing.
+        job: Resolved.
+        speeds: Of its models.
+    """
+    recipe, view = job.recipe, speeds.view
+    lesson = METHODS[recipe.method].lesson
+    if name == "adapt-probe":
+        return _probe(job, recipe.adapt, "teacher", speeds)
+    if name == "adapt-finetune":
+        return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher", speeds)
+    if name == "targets" and recipe.distill.targets == "cached":
+        return times(len(job.transfer) * (recipe.distill.views or 1), view, speeds.passes["teacher"])
+    if name == "distill":
+        assert lesson is not None
+        assert recipe.distill.epochs is not None
+        live = [speeds.passes["teacher"]] if recipe.distill.targets == "live" else []
+        return times(len(job.transfer) * recipe.distill.epochs, view, speeds.steps[lesson.name], *live)
+    if name == "pretrain":
+        assert job.pretraining is not None
+        assert recipe.pretrain.epochs is not None
+        return times(len(job.pretraining) * recipe.pretrain.epochs, view, speeds.steps["student"])
+    if name == "finetune":
+        settings = recipe.finetune
+        assert settings.learning_rates is not None
+        parts = {
+            "probe": lambda: _probe(job, settings, "student", speeds),
+            "finetune": lambda: _finetune(job, settings, settings.rates, "student", speeds),
+        }
+        return total(parts[mode]() for mode in settings.modes or ())
+    if name == "judge":
+        return times(len(job.labeled), speeds.decode, speeds.passes["student"])
+    return NOTHING
+
+
+def method_cost(job: Job, speeds: Speeds) -> Spent:
+    """Return what a method will cost all in all: every stage that it runs, choices included."""
+    modes = job.recipe.adapt.modes
+    both = (
+        "adapt-probe" in METHODS[job.recipe.method].stages and "adapt-finetune" in METHODS[job.recipe.method].stages
+    )
+    left_out = {f"adapt-{mode}" for mode in ("probe", "finetune") if both and mode not in modes}
+    stages = [name for name in METHODS[job.recipe.method].stages if name not in left_out]
+    return total(stage_cost(name, job, speeds) for name in stages)
+
+
+def point_cost(job: Job, speeds: Speeds) -> Spent:
+    """Return what finetuning one checkpoint on the way costs: with the settings that were chosen for the last one."""
+    return _once(job, job.recipe.finetune, "student", speeds)
+
+
+def evaluation_cost(images: int, model: str, speeds: Speeds) -> Spent:
+    """Return what evaluating a model on so many test images costs."""
+    return times(images, speeds.decode, speeds.view, speeds.passes[model])
+
+
+def within(budget: Budget, resolve: Callable[[int], tuple[Recipe, Spent]]) -> Recipe:
+    """Return the longest training of a method that a budget allows.
+
+    Args:
+        budget: What may be spent.
+        resolve: Returns the recipe with so many epochs of what can be made longer, and what it will cost.
+
+    Raises:
+        RecipeError: Not even one epoch fits.
+    """
+
+    def spent(epochs: int) -> float:
+        cost = resolve(epochs)[1]
+        return cost.seconds if budget.seconds else cost.flops
+
+    least = spent(1)
+    if least > budget.amount:
+        unit = "seconds" if budget.seconds else "FLOPs"
+        raise RecipeError(f"a budget of {budget.name} is too small: with one epoch it takes {least:.3g} {unit}")
+    low, high = 1, 2
+    while spent(high) <= budget.amount:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if spent(middle) <= budget.amount else (low, middle)
+    return resolve(low)[0]
+
+
+def _once(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds, labels: int | None = None) -> Spent:
+    """Return what training on the labels costs once."""
+    schedule = settings.schedule(1.0, labels or len(job.labeled))
+    return times(schedule.steps * schedule.batch_size, speeds.view, speeds.steps[model])
+
+
+def _finetune(job: Job, settings: SupervisedSettings, rates: Iterable[float], model: str, speeds: Speeds) -> Spent:
+    variants = 2 if settings.average else 1
+    choosing = total(
+        total((_once(job, settings, model, speeds, len(fit)), times(variants * len(held), speeds.passes[model])))
+        for fit, held in job.splits()
+    )
+    return total((times(len(list(rates)), choosing), _once(job, settings, model, speeds)))
+
+
+def _probe(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:
+    held = 0 if job.validation is None else len(job.validation)
+    views = len(job.labeled) * (1 + settings.probe_views) + held
+    return times(views, speeds.view, speeds.passes[model])

@@ -1,0 +1,187 @@
+"""The recipe, data and job of each cell of a grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tutelage.comparison.forecast import method_cost, within
+from tutelage.comparison.grid import Grid, recipe_of
+from tutelage.comparison.speeds import Speeds, measure_speeds
+from tutelage.comparison.table import BEST, Cell, Spent
+from tutelage.data.prepare import PreparedData, draw_labels, read_parts, sampled_sizes
+from tutelage.data.splits import folds
+from tutelage.errors import RecipeError
+from tutelage.methods import METHODS
+from tutelage.methods.job import Job
+from tutelage.pipeline import check_models, check_places, make_job, resolve
+from tutelage.progress import Progress, Quiet
+from tutelage.recipe import Recipe
+from tutelage.run import Run, write_json
+from tutelage.training.distributed import World, pick_device
+
+SPEEDS = "speeds.json"
+"""Measured once in a comparison's folder: a budget's meaning must not change when it is resumed."""
+
+
+class Layout:
+    """What is common to all cells, and what is special to each.
+
+    Every transfer set is read once. All cells see views of the same sizes and policy, those that suit the labeled
+    images: else another transfer set would change more than what is learned from.
+
+    Args:
+        recipe: What is common to all cells, not resolved.
+        grid: The axes.
+        folder: The comparison's.
+        here: Device and processes.
+
+    Attributes:
+        recipe: With its views resolved.
+        grid: The axes.
+        test: Labeled test data.
+
+    Raises:
+        RecipeError: There is no test set.
+        TutelageError: Data or models cannot be had.
+    """
+
+    def __init__(self, recipe: Recipe, grid: Grid, folder: Path, here: World) -> None:
+        if recipe.data.test is None:
+            raise RecipeError("data.test: methods are compared on test data; give some, or a share such as 20%")
+        pick_device(recipe.device)
+        data = {name: recipe.data.model_copy(update={"transfer": place}) for name, place in grid.transfers.items()}
+        for settings in data.values():
+            check_places(settings)
+        self._check_models(recipe, grid)
+        self._data = {name: read_parts(settings) for name, settings in data.items()}
+        first = self._any
+        assert first.test is not None
+        self.grid, self.test = grid, first.test
+        for seed in grid.seeds:
+            for labels in grid.labels:
+                drawn = draw_labels(first, labels, seed=seed)
+                if drawn.validation is None:
+                    folds(drawn.labeled.labels(), seed=seed, most=recipe.folds)
+        side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
+        self.recipe = recipe.model_copy(update={"views": recipe.resolved_views(side)})
+        self._check_models(self.recipe, grid)
+        self._folder, self._here = folder, here
+        self._speeds: Speeds | None = None
+
+    @property
+    def _any(self) -> PreparedData:
+        return next(iter(self._data.values()))
+
+    def job(self, cell: Cell, run: Run, progress: Progress) -> Job:
+        """Return the job of a cell, within its budget.
+
+        Raises:
+            TutelageError: The budget or the data do not allow it.
+        """
+        whole = self._any if cell.transfer is None else self._data[cell.transfer]
+        data = draw_labels(whole, cell.labels, seed=cell.seed)
+        asked = recipe_of(self.recipe, self.grid, cell)
+        if cell.compute != BEST:
+            asked = self._within_budget(asked, cell, data, run)
+        return make_job(resolve(asked, data), data, run, self._here, progress)
+
+    def about(self, command: str, seconds: float) -> dict[str, Any]:
+        """Return what was compared, as :attr:`tutelage.comparison.table.Comparison.about` has it."""
+        device = self._here.device
+        return {
+            "task": self.recipe.task,
+            "metric": self.metric,
+            "student": self.recipe.student,
+            "teacher": self.recipe.teacher,
+            "classes": len(self._any.labeled.classes),
+            "test_images": len(self.test),
+            "transfer": {name: len(data.transfer) for name, data in self._data.items()},
+            "command": command,
+            "recipe": self.recipe.to_yaml(),
+            "planned": len(self.grid.cells),
+            "seconds": seconds,
+            "device": str(device),
+        }
+
+    @property
+    def metric(self) -> str:
+        """The task's primary metric."""
+        from tutelage.tasks import TASKS
+
+        return TASKS[self.recipe.task].primary
+
+    def speeds(self) -> Speeds:
+        """Return what one image costs: as measured before in this folder, or measured now."""
+        path = self._folder / SPEEDS
+        if self._speeds is None and path.exists():
+            self._speeds = Speeds.from_dict(json.loads(path.read_text()))
+        if self._speeds is None:
+            self._speeds = self._measured()
+        return self._speeds
+
+    def keep_speeds(self) -> None:
+        """Keep the speeds in the folder, where budgets depend on them."""
+        if self.grid.budgets and self._here.first and not (self._folder / SPEEDS).exists():
+            write_json(self._folder / SPEEDS, self.speeds().as_dict())
+
+    def _measured(self) -> Speeds:
+        lessons = {}
+        for method in self.grid.methods:
+            lesson = METHODS[method].lesson
+            if lesson is not None:
+                lessons[lesson.name] = lesson
+        cells = self.grid.cells
+        # One that has a teacher, if any does; speeds do not depend on what the rest is.
+        some = next((cell for cell in cells if METHODS[cell.method].needs_teacher), cells[0])
+        whole = self._any if some.transfer is None else self._data[some.transfer]
+        data = draw_labels(whole, max(self.grid.labels, key=lambda each: self._drawn(each)), seed=some.seed)
+        recipe = resolve(recipe_of(self.recipe, self.grid, some), data)
+        job = make_job(recipe, data, Run(self._folder), self._here, Quiet())
+        return measure_speeds(job, lessons, teacher=bool(lessons))
+
+    def _drawn(self, labels: str) -> int:
+        return len(draw_labels(self._any, labels, seed=self.grid.seeds[0]).labeled)
+
+    def _within_budget(self, asked: Recipe, cell: Cell, data: PreparedData, run: Run) -> Recipe:
+        """Return a cell's recipe with as many epochs as its budget allows of what its method can do longer."""
+        budget = next(each for each in self.grid.budgets if each.name == cell.compute)
+        method = METHODS[cell.method]
+        part = "distill" if method.needs_transfer else "pretrain" if method.needs_pretraining else "finetune"
+
+        def with_epochs(epochs: int) -> tuple[Recipe, Spent]:
+            longer = getattr(asked, part).model_copy(update={"epochs": epochs})
+            recipe = asked.model_copy(update={part: longer})
+            job = make_job(resolve(recipe, data), data, run, self._here, Quiet())
+            return recipe, method_cost(job, self.speeds())
+
+        return within(budget, with_epochs)
+
+    @staticmethod
+    def _check_models(recipe: Recipe, grid: Grid) -> None:
+        for start in grid.starts:
+            check_models(recipe.model_copy(update={"start": start}))
+
+
+def made_up_results(job: Job) -> Mapping[str, Mapping[str, Any]]:
+    """Return what stages that have not run would find, as far as those after them read it."""
+    settings = job.recipe.finetune
+    assert settings.learning_rates is not None
+    tuned = {
+        "candidate": f"finetune-{settings.learning_rates[0]:g}",
+        "group": "finetune",
+        "variant": "raw",
+        "metrics": {},
+    }
+    stages = METHODS[job.recipe.method].stages
+    modes = [mode for mode in ("finetune", "probe") if f"adapt-{mode}" in stages and mode in job.recipe.adapt.modes]
+    only = next((mode for mode in ("finetune", "probe") if f"adapt-{mode}" in stages), "finetune")
+    return {
+        "adapt": {"chosen": modes[0] if modes else only},
+        "finetune": {"chosen": tuned},
+        "judge": {"chosen": tuned},
+    }
