@@ -82,7 +82,11 @@ def outcome(cell: Cell, more: int, transfers: tuple[str, ...], random: np.random
         start = 0.6 * flops if taught else 0.0
         shares = [2.0**-power for power in range(4, -1, -1)]
         curve = tuple(
-            Point(share, Spent(at / 6e10, at), score - 0.2 * strength * math.log2(1 / share))
+            Point(
+                share,
+                Spent(at / 6e10, at),
+                score - (0.2 * strength * math.log2(1 / share) if share < 0.5 or taught else 0),
+            )
             for share in shares
             for at in [start + (flops - start) * share]
         )

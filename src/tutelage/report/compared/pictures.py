@@ -21,10 +21,14 @@ SHAPES = ("circle", "square", "triangle", "diamond")
 WIDTH, HEIGHT = 912, 400
 """Of the picture over labels: at 100 %, a unit is a pixel."""
 
-HALF_WIDTH, HALF_HEIGHT = 440, 300
+HALF_WIDTH, HALF_HEIGHT = 440, 290
 """Of each of the two pictures over compute, which stand side by side."""
 
-LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 28
+
+TITLE = 16
+"""Height of an axis's title."""
+
 LABEL_GAP = 17
 CHARACTER = 6.6
 """Width of a character of a label, on average."""
@@ -80,7 +84,8 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
     """
     names = [_short(contender_words(curve.contender)) for curve in curves]
     right = 26 + CHARACTER * max(map(len, names))
-    height = max(HEIGHT, TOP + BOTTOM + LABEL_GAP * len(curves))
+    height = max(HEIGHT, TOP + BOTTOM + TITLE + LABEL_GAP * len(curves))
+    bottom = height - BOTTOM - TITLE
     low, high = _range(
         summary.mean + sign * (summary.std or 0.0)
         for curve in curves
@@ -96,10 +101,10 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
         return LEFT + margin + across * spots[amount] + beside * (contender - (len(curves) - 1) / 2)
 
     def y(score: float) -> float:
-        return height - BOTTOM - (height - TOP - BOTTOM) * (score - low) / (high - low)
+        return bottom - (bottom - TOP) * (score - low) / (high - low)
 
     parts = _levels(low, high, y, WIDTH - right)
-    parts += [_tick(x(amount), height - BOTTOM + 18, escape(amount.removeprefix("max:"))) for amount in labels]
+    parts += [_tick(x(amount), bottom + 18, escape(amount.removeprefix("max:"))) for amount in labels]
     parts.append(_tick((LEFT + WIDTH - right) / 2, height - 5, title))
     ends = []
     for number, curve in enumerate(curves):
@@ -117,7 +122,7 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
         drawn = [(at, y(mean)) for at, mean, _ in points]
         parts.append(f'<g class="{look.classes}">{deviations}{_path(drawn, look)}</g>')
         ends.append(drawn[-1])
-    for number, to in enumerate(spread([end[1] for end in ends], LABEL_GAP, TOP, height - BOTTOM)):
+    for number, to in enumerate(spread([end[1] for end in ends], LABEL_GAP, TOP, bottom)):
         (at, level), place = ends[number], WIDTH - right + 18
         parts.append(
             f'<line class="leader" x1="{at + 7:.1f}" y1="{level:.1f}" x2="{place - 4:.1f}" y2="{to:.1f}"/>'

@@ -20,7 +20,7 @@ from tutelage.comparison.findings import (
     transfer_effects,
 )
 from tutelage.comparison.statistics import Difference, Reached
-from tutelage.comparison.table import Comparison
+from tutelage.comparison.table import BEST, Comparison
 from tutelage.comparison.verdict import contender_words, group_words
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import MISSING, duration, flops, percent, plural, signed, times, whole
@@ -67,8 +67,8 @@ def ratios(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def effects(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Return a table of differences for each single choice that was varied."""
+def effects(comparison: Comparison) -> dict[str, dict[str, Any] | None]:
+    """Return a table of differences for each single choice; ``None`` for one that was not varied."""
     several = len({(outcome.cell.start, outcome.cell.compute) for outcome in comparison.outcomes}) > 1
     taught = teacher_effects(comparison)
     found = {
@@ -78,9 +78,8 @@ def effects(comparison: Comparison) -> dict[str, dict[str, Any]]:
         "teachers": [effect for effect in taught if effect.second is None],
     }
     return {
-        choice: {"several": several, "rows": [_effect(effect) for effect in each]}
+        choice: {"several": several, "rows": [_effect(effect) for effect in each]} if each else None
         for choice, each in found.items()
-        if each
     }
 
 
@@ -137,7 +136,7 @@ def interval(found: Interval | None) -> str:
 
 def runs(summary: Summary) -> str:
     """Return how many runs a mean is over, and how many there could be."""
-    return f"{summary.runs} of {summary.runs + summary.failed}" if summary.failed else str(summary.runs)
+    return f"{summary.runs}/{summary.runs + summary.failed}" if summary.failed else str(summary.runs)
 
 
 def _result(summary: Summary) -> dict[str, Any]:
@@ -164,7 +163,7 @@ def _ratio(ratio: ComputeRatio) -> dict[str, Any]:
         "contender": contender_words(ratio.contender),
         "rival": contender_words(ratio.rival),
         "score": percent(ratio.score),
-        "runs": str(ratio.runs),
+        "runs": plural(ratio.runs, "seed"),
         "costs": [
             None if found is None else _reached(found, words)
             for found, words in ((ratio.flops, flops), (ratio.seconds, duration))
@@ -190,12 +189,12 @@ def _effect(effect: Effect) -> dict[str, Any]:
     if second is not None and second.transfer != first.transfer:
         over = f"{first.transfer} over {second.transfer}"
         first = dataclasses.replace(first, transfer=None)
-    group = Group(effect.labels, first.start, first.compute)
+    budget = [] if first.compute == BEST else [first.compute]
     return {
         "who": contender_words(first),
         "over": over,
         "labels": effect.labels,
-        "place": title(group),
+        "place": ", ".join([effect.labels, f"{first.start} weights", *budget]),
         "runs": str(effect.difference.runs),
         **_difference(effect.difference),
     }
