@@ -81,8 +81,8 @@ def summarize(found: list[Mapping[str, Any]]) -> dict[str, Any]:
             r["baselines"]["scratch"]["metrics"]["test"]["accuracy"],
             r["baselines"]["scratch"]["cost"],
         ),
-        "teacher, linear probe": lambda r: (r["teacher_metrics"]["probe"]["accuracy"], adapting(r)),
-        "teacher, finetuned": lambda r: (r["teacher_metrics"]["finetune"]["accuracy"], adapting(r)),
+        "teacher, linear probe": lambda r: (r["teacher_metrics"]["probe"]["accuracy"], adapting(r, "probe")),
+        "teacher, finetuned": lambda r: (r["teacher_metrics"]["finetune"]["accuracy"], adapting(r, "finetune")),
         "student, task-oriented": lambda r: (r["metrics"]["test"]["accuracy"], r["cost"]),
     }
     table_rows = []
@@ -111,9 +111,9 @@ def summarize(found: list[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def adapting(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the cost of adapting the teacher in both modes, their choice included."""
-    stage: Mapping[str, Any] = next(row for row in result["cost"]["stages"] if row["name"] == "adapt")
+def adapting(result: Mapping[str, Any], mode: str) -> Mapping[str, Any]:
+    """Return the cost of adapting the teacher in one mode, the choice of its settings included."""
+    stage: Mapping[str, Any] = next(row for row in result["cost"]["stages"] if row["name"] == f"adapt-{mode}")
     return stage
 
 

@@ -20,6 +20,9 @@ MINIMAL: dict[str, Any] = {
     "student": "timm:lcnet_050",
 }
 
+OTHER = {**MINIMAL, "data": {**MINIMAL["data"], "pretraining": "other"}}
+"""One that any method can run."""
+
 
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "recipe.yaml"
@@ -252,11 +255,16 @@ def unset(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def resolved(
-    short_side: int = 28, labels: int = 50, transfer: int = 1000, classes: int = 10, **overrides: Any
+    short_side: int = 28,
+    labels: int = 50,
+    transfer: int = 1000,
+    classes: int = 10,
+    pretraining: int = 500,
+    **overrides: Any,
 ) -> Recipe:
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return make_recipe(MINIMAL, dotted).resolved(
-        short_side=short_side, labels=labels, transfer=transfer, classes=classes
+    return make_recipe(OTHER, dotted).resolved(
+        short_side=short_side, labels=labels, transfer=transfer, classes=classes, pretraining=pretraining
     )
 
 
@@ -266,7 +274,10 @@ NOT_GIVEN = {"data.validation", "data.test", "data.transfer", "store.folder"}
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("short_side", [8, 300])
 def test_resolving_leaves_nothing_open_but_what_may_be_absent(method: str, short_side: int) -> None:
-    assert set(unset(resolved(short_side, method=method).model_dump())) == NOT_GIVEN
+    # What of predictions is stored is of no use where no predictions are.
+    lesson = METHODS[method].lesson
+    absent = NOT_GIVEN if lesson is None or lesson.adapted else NOT_GIVEN | {"distill.top_k"}
+    assert set(unset(resolved(short_side, method=method).model_dump())) == absent
 
 
 def test_a_teacher_of_fixed_size_keeps_its_own() -> None:
@@ -300,8 +311,11 @@ GIVEN: dict[str, Any] = {
     "distill.targets": "cached",
     "distill.views": 3,
     "distill.top_k": 4,
+    "pretrain.epochs": 5,
+    "pretrain.batch_size": 6,
     "finetune.epochs": 6,
     "finetune.learning_rates": (0.5,),
+    "finetune.modes": ("probe",),
 }
 
 
@@ -315,6 +329,29 @@ def test_resolving_keeps_what_is_given(key: str) -> None:
 
 def test_the_start_is_the_method_s_choice_unless_given() -> None:
     assert {name: resolved(method=name).start for name in METHODS} == {n: m.start for n, m in METHODS.items()}
+
+
+HEADS = {"task-oriented", "task-oriented-lp", "task-oriented-ft", "task-oriented-no-finetuning"}
+
+
+@pytest.mark.parametrize("start", ["random", "pretrained"])
+@pytest.mark.parametrize("method", METHODS)
+def test_finetuning_looks_further_the_less_a_student_has_learned_of_the_task(method: str, start: str) -> None:
+    found = resolved(method=method, start=start).finetune
+    expected: tuple[Any, ...] = (4, ("finetune", "probe"), "kept")  # an encoder that has learned, and a new head
+    if method in HEADS:
+        expected = (3, ("finetune",), "kept")
+    elif (method, start) == ("scratch", "random"):
+        expected = (1, ("finetune",), "batch")
+    assert found.learning_rates is not None
+    assert (len(found.learning_rates), found.modes, found.statistics) == expected
+
+
+def test_a_larger_pretraining_set_is_seen_less_often() -> None:
+    few, many = (resolved(method="supervised", pretraining=images).pretrain for images in (100, 10_000))
+    assert few.epochs is not None
+    assert many.epochs is not None
+    assert few.epochs > many.epochs
 
 
 @pytest.mark.parametrize(
@@ -421,7 +458,7 @@ def test_settings_of_what_is_no_baseline_are_refused() -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("baseline", sorted(METHODS))
 def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str) -> None:
-    asked = make_recipe(MINIMAL, {"teacher": "bundled:efficientnet-lite0", "method": method, "baselines": [baseline]})
+    asked = make_recipe(OTHER, {"method": method, "baselines": [baseline]})
     once = asked.resolved(short_side=64, labels=50, transfer=100, classes=10)
     read_back = make_recipe(yaml.safe_load(once.to_yaml()))
     assert read_back.resolved(short_side=64, labels=50, transfer=100, classes=10) == once

@@ -36,7 +36,14 @@ def test_check_says_how_many_images_there_are(tutelage: Command, flowers: Path, 
     arguments = ("--labeled", "flowers", "--test", "test", "--labels", "2", *MODELS, "--json")
     counts = json.loads(tutelage("transfer", *arguments, "--check").out)["images"]
     dropped = {"labeled": 2, "validation": 0, "transfer": 0}
-    assert counts == {"labeled": 4, "validation": 0, "test": 3, "transfer": 5, "dropped": dropped}
+    assert counts == {
+        "labeled": 4,
+        "validation": 0,
+        "test": 3,
+        "transfer": 5,
+        "pretraining": 0,
+        "dropped": dropped,
+    }
 
 
 def test_check_prints_one_json_object_and_nothing_else(tutelage: Command, flowers: Path) -> None:

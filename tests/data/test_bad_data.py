@@ -26,7 +26,7 @@ from tutelage.data.readers import read_samples
 from tutelage.data.samples import ImageSource, Samples, Stored
 from tutelage.data.settings import DataSettings
 from tutelage.errors import DataError
-from tutelage.pipeline import _read as read_stage
+from tutelage.pipeline import _keep_read as keep_read
 from tutelage.recipe import make_recipe
 from tutelage.run import open_run
 
@@ -461,8 +461,8 @@ def test_the_data_stage_lists_everything(folders: Folders, tmp_path: Path) -> No
     spoiled("labeled/a/l0.png", *(f"transfer/u{n}.png" for n in range(15)))(folders)
     found = prepared(folders, 0.8)
     with open_run(tmp_path / "run") as opened:
-        stage = read_stage(found, opened)
-    listed = json.loads((stage.folder / "problems.json").read_text())
+        keep_read(found, opened)
+    listed = json.loads((tmp_path / "run" / "01-data" / "problems.json").read_text())
     assert {part: len(each) for part, each in listed.items()} == {"labeled": 1, "transfer": 15}
 
 

@@ -126,11 +126,15 @@ def write_run(
         judged = [probe, choice("probe", 0.1, "raw", 0.86), tuned, choice("finetune", 1e-3, "raw", 0.9)]
         teacher = {"name": "bundled:efficientnet-lite0", "params": 3_383_684, "source": "bundled", "license": None}
         results = {"chosen": "finetune", "modes": {"probe": probe, "finetune": tuned}, "judged": judged}
-        cost = spent(61.7, 22000, 3.9e12)
-        place = stage("adapt", {**results, "teacher": teacher}, cost)
-        rows.append({"name": "adapt", **cost})
+        adapting = {"adapt-probe": spent(6.4, 2000, 4.1e11), "adapt-finetune": spent(55.3, 20000, 3.5e12)}
+        for name, cost in adapting.items():
+            kind = [each for each in judged if f"adapt-{each['group']}" == name]
+            place = stage(name, {"judged": kind, "teacher": teacher}, cost)
+            rows.append({"name": name, **cost})
         if history:
             (place / "history.json").write_text(json.dumps({"finetune the teacher": losses(200, 2.2, 0.55)}))
+        stage("adapt", {**results, "teacher": teacher}, Cost().as_dict())
+        rows.append({"name": "adapt", **Cost().as_dict()})
         cost = spent(142.0, 64000, 1.32e13)
         place = stage("distill", {"steps": 900, "loss": 0.2}, cost)
         rows.append({"name": "distill", **cost})

@@ -14,7 +14,8 @@ def test_stages_are_in_order_and_of_this_run_alone(make_run: Callable[..., Path]
     (folder / "02-finetune").mkdir()  # left there by an earlier recipe, and never read
     names = list(read_run(folder).stages)
     assert names == [
-        "data", "adapt", "distill", "finetune", "evaluate", "export", "scratch-finetune", "scratch-evaluate"
+        "data", "adapt-probe", "adapt-finetune", "adapt", "distill", "finetune", "evaluate", "export",
+        "scratch-finetune", "scratch-evaluate",
     ]  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["results.json", "04-finetune/stage.json", "05-evaluate/predictions.safetensors"])
+@pytest.mark.parametrize("name", ["results.json", "06-finetune/stage.json", "07-evaluate/predictions.safetensors"])
 def test_damaged_files_are_named(make_run: Callable[..., Path], name: str) -> None:
     folder = make_run()
     (folder / name).write_bytes(b"\xff{")
@@ -33,7 +34,7 @@ def test_damaged_files_are_named(make_run: Callable[..., Path], name: str) -> No
 
 def test_damaged_mistakes_are_named(make_run: Callable[..., Path]) -> None:
     folder = make_run(extras=["photo.jpg"])
-    (folder / "05-evaluate" / "mistakes.json").write_bytes(b"\xff{")
+    (folder / "07-evaluate" / "mistakes.json").write_bytes(b"\xff{")
     with pytest.raises(RunError, match=r"mistakes\.json"):
         read_run(folder)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.report.comparison import models
+from tutelage.report.finished import read_run
 from tutelage.report.page import write_page
 
 HOSTILE = ["<script>alert(1)</script>", "\"' onload=x", "</table></style>&amp;", "{{ 7*7 }}", "Käse " + "x" * 200]
@@ -205,6 +207,15 @@ def test_costs_add_up(page: Callable[..., str], make_run: Callable[..., Path]) -
     assert total[:4] == f"{int(seconds // 60)} min {round(seconds % 60)} s".split()
 
 
+def test_the_teacher_s_modes_have_costs_of_their_own(make_run: Callable[..., Path]) -> None:
+    rows = models(read_run(make_run()))
+    costs = {row["note"]: (row["seconds"], row["flops"]) for row in rows if row["kind"] == "teacher"}
+    assert costs == {
+        "the teacher, linear probe": ("6.4 s", "410 G"),
+        "the teacher, finetuned; it taught the student": ("55 s", "3.50 T"),
+    }
+
+
 def test_no_stage_of_the_run_is_called_a_baseline(page: Callable[..., str]) -> None:
     costs = words(page(method="scratch", baselines=(), extras=["photo.jpg"])).split("What each stage cost")[1]
     assert "Time one image 9.0 s" in costs
@@ -217,8 +228,17 @@ def test_every_phase_has_its_curve(page: Callable[..., str]) -> None:
 
 def test_a_single_step_is_no_curve(make_run: Callable[..., Path]) -> None:
     folder = make_run(test=False)
-    (folder / "03-distill" / "history.json").write_text('{"distill": [{"step": 1, "loss": 2.3}]}')
+    (folder / "05-distill" / "history.json").write_text('{"distill": [{"step": 1, "loss": 2.3}]}')
     assert write_page(folder).read_text().count("<svg") == 3
+
+
+def test_dropped_copies_of_another_task_are_counted(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    results = json.loads((folder / "results.json").read_text())
+    results["images"] |= {"pretraining": 90, "dropped": {"pretraining": 7}}
+    (folder / "results.json").write_text(json.dumps(results))
+    text = words(write_page(folder).read_text())
+    assert "pretraining images left out as copies of test or validation images 7" in text
 
 
 def test_dropped_copies_are_counted(page: Callable[..., str]) -> None:

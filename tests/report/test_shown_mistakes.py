@@ -11,7 +11,7 @@ import pytest
 from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 
-STAGE = "05-evaluate"
+STAGE = "07-evaluate"
 
 
 def test_pictures_are_those_of_the_evaluation(make_run: Callable[..., Path]) -> None:

@@ -22,18 +22,16 @@ def models(run: Finished) -> list[dict[str, Any]]:
     for name, baseline in data["baselines"].items():
         row = _row(run, short_name(data["student"]["name"]), baseline_words(data, name), baseline["metrics"][which])
         rows.append(row | _costs(data["student"]["params"], baseline["cost"]) | {"kind": "baseline"})
-    if data["teacher"]:
-        adapted = run.stages["adapt"]
-        modes = adapted["results"]["modes"]
-        for number, (mode, choice) in enumerate(modes.items()):
+    if "adapt" in run.stages:
+        adapted = run.stages["adapt"]["results"]
+        for mode, choice in adapted["modes"].items():
             metrics = data["teacher_metrics"][mode] if tested else choice["metrics"]
             note = f"the teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
-            if mode == adapted["results"]["chosen"]:
+            if mode == adapted["chosen"]:
                 note += "; it taught the student"
-            row = _row(run, short_name(data["teacher"]["name"]), note, metrics) | {"kind": "teacher"}
-            # One stage adapts every mode, and its cost is not kept apart.
-            spent = _costs(data["teacher"].get("params"), adapted["cost"]) | {"span": len(modes)}
-            rows.append(row | (spent if number == 0 else {"span": 0}))
+            row = _row(run, short_name(data["teacher"]["name"]), note, metrics)
+            spent = _costs(data["teacher"].get("params"), run.stages[f"adapt-{mode}"]["cost"])
+            rows.append(row | spent | {"kind": "teacher"})
     return rows
 
 
@@ -74,8 +72,7 @@ def _row(run: Finished, name: str, note: str, metrics: Mapping[str, float]) -> d
 
 
 def _costs(params: int | None, cost: Mapping[str, Any]) -> dict[str, Any]:
-    spent = {"seconds": duration(cost["seconds"]), "flops": flops(cost["flops"])}
-    return {"params": parameters(params), **spent, "span": 1}
+    return {"params": parameters(params), "seconds": duration(cost["seconds"]), "flops": flops(cost["flops"])}
 
 
 def _difference(run: Finished, name: str) -> Interval | None:
