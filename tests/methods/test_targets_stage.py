@@ -7,14 +7,15 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.tiny_models import CPU, tiny_model, tiny_samples
+from tests.methods.tiny_jobs import TinyJob, tiny_job
+from tests.training.tiny_models import tiny_model
 from torch import Tensor, nn
 
 from tutelage.methods import METHODS
@@ -24,29 +25,11 @@ from tutelage.methods.targets import targets
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
 from tutelage.progress import Progress, Quiet, Update
-from tutelage.recipe import make_recipe
-from tutelage.run import Run, Stage
+from tutelage.run import Stage
 from tutelage.store import spec
-from tutelage.store.packs import Packs
-from tutelage.tasks import Classification
 from tutelage.views import POLICIES
 
 EPOCHS = 6
-
-
-@dataclass(frozen=True)
-class TinyJob(Job):
-    """Builds tiny models in place of the recipe's, and keeps count of the teachers."""
-
-    teachers: list[Model] = None  # type: ignore[assignment]
-
-    def new_student(self, classes: int | None = None) -> Model:
-        # No BatchNorm: AdamW blows the rounding of a gradient up that is zero, as of a bias before one.
-        return tiny_model(seed=1, norm="group")
-
-    def new_teacher(self) -> Model:
-        self.teachers.append(tiny_model(seed=5))
-        return self.teachers[-1]
 
 
 @pytest.fixture(autouse=True)
@@ -55,23 +38,8 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(folder: Path, *, progress: Progress | None = None, store: str = "run", **distilling: Any) -> TinyJob:
-    recipe = make_recipe(
-        {
-            "data": {"labeled": "digits"},
-            "teacher": "bundled:efficientnet-lite0",
-            "student": "timm:lcnet_050",
-            "views": {"policy": {"crop": [0.5, 1.0], "flip": 0.5, "mixup": 0.5}, "size": 8},
-            "store": {"folder": store},
-            "distill": {"epochs": EPOCHS, "batch_size": 4, "learning_rate": 0.01, **distilling},
-        }
-    )
-    labeled, transfer = tiny_samples(), tiny_samples(labeled=False)
-    resolved = recipe.resolved(short_side=8, labels=12, transfer=12, classes=3)
-    packs = Packs(resolved.store.root(folder), resolved.store.max_bytes, (transfer,), Quiet())
-    folder.mkdir(parents=True, exist_ok=True)
-    return TinyJob(
-        resolved, Classification(), labeled, None, transfer, Run(folder), CPU, progress or Quiet(), packs, teachers=[]
-    )
+    settings = {f"distill__{key}": value for key, value in {"epochs": EPOCHS, **distilling}.items()}
+    return tiny_job(folder, progress=progress, store=store, **settings)
 
 
 def adapted(folder: Path, *, seed: int = 7) -> Stage:
