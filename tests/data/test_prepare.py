@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tutelage.data.leaks import exact_copies
-from tutelage.data.prepare import PreparedData, prepare_data
+from tutelage.data.prepare import PreparedData, draw_labels, prepare_data, read_parts
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.data.settings import DataSettings
 from tutelage.errors import DataError
@@ -27,12 +27,13 @@ def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path, make_images: MakeImages) -> Folders:
-    """Three classes of four labeled images, three test, three validation and five transfer images."""
+    """Three classes of four labeled images; three test, three validation, five transfer images; two other classes."""
     return {
         "labeled": make_images(tmp_path / "labeled", [f"{name}/l{n}.png" for name in "abc" for n in range(4)]),
         "validation": make_images(tmp_path / "validation", [f"{name}/v.png" for name in "abc"]),
         "test": make_images(tmp_path / "test", [f"{name}/t.png" for name in "abc"]),
         "transfer": make_images(tmp_path / "transfer", [f"u{n}.png" for n in range(5)]),
+        "pretraining": make_images(tmp_path / "pretraining", [f"{name}/p{n}.png" for name in "xy" for n in range(2)]),
     }
 
 
@@ -201,3 +202,64 @@ def test_a_share_of_the_labeled_data_can_be_held_out(folders: Folders) -> None:
     assert [len(part) for part in parts] == [6, 3, 3]
     assert len({name for part in parts for name in part}) == 12
     assert found.transfer.ids == found.labeled.ids
+
+
+PARTS = ("labeled", "validation", "test", "transfer", "pretraining")
+
+
+def fingerprints(data: PreparedData) -> dict[str, str | None]:
+    found = {part: getattr(data, part) for part in PARTS}
+    return {part: None if samples is None else samples.fingerprint for part, samples in found.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("labels", ["1", "3", "all"])
+def test_labels_drawn_from_the_parts_are_those_of_all_at_once(folders: Folders, labels: str, seed: int) -> None:
+    shutil.copy(folders["test"] / "b/t.png", folders["labeled"] / "b/copy.png")
+    settings = DataSettings(labels=labels, **{part: str(folders[part]) for part in PARTS})
+    apart, whole = draw_labels(read_parts(settings), labels, seed=seed), prepare_data(settings, seed=seed)
+    assert fingerprints(apart) == fingerprints(whole)
+    assert (apart.dropped, apart.problems, apart.short_side) == (whole.dropped, whole.problems, whole.short_side)
+
+
+def test_parts_are_read_with_all_labels_whatever_is_asked_for(folders: Folders) -> None:
+    assert len(read_parts(DataSettings(labeled=str(folders["labeled"]), labels="1")).labeled) == 12
+
+
+def test_drawing_labels_leaves_the_other_parts_alone(folders: Folders) -> None:
+    parts = read_parts(DataSettings(**{part: str(folders[part]) for part in PARTS}))
+    found, before = fingerprints(draw_labels(parts, "1", seed=0)), fingerprints(parts)
+    assert {part for part in PARTS if found[part] != before[part]} == {"labeled"}
+
+
+def test_another_task_keeps_its_own_classes(folders: Folders) -> None:
+    found = prepared(folders, "pretraining").pretraining
+    assert found is not None
+    assert (found.classes, found.labels().tolist()) == (("x", "y"), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("held", ["test", "validation"])
+def test_pretraining_images_that_are_held_out_images_are_dropped_and_counted(folders: Folders, held: str) -> None:
+    source = next(folders[held].glob("c/*.png"))
+    for copy in ("x/copy.png", "y/copy.png"):
+        shutil.copy(source, folders["pretraining"] / copy)
+    found = prepared(folders, held, "pretraining")
+    assert found.pretraining is not None
+    assert found.pretraining.ids == ("x/p0.png", "x/p1.png", "y/p0.png", "y/p1.png")
+    assert found.dropped == {"labeled": 0, "validation": 0, "transfer": 0, "pretraining": 2}
+
+
+def test_labeled_images_may_be_pretrained_on(folders: Folders) -> None:
+    shutil.copy(folders["labeled"] / "a/l0.png", folders["pretraining"] / "x/copy.png")
+    found = prepared(folders, "test", "pretraining").pretraining
+    assert found is not None
+    assert "x/copy.png" in found.ids
+
+
+def test_pretraining_on_the_test_data_is_refused(folders: Folders) -> None:
+    with pytest.raises(DataError, match="test: fewer than two classes are left to learn from"):
+        prepared({**folders, "pretraining": folders["test"]}, "test", "pretraining")
+
+
+def test_pretraining_images_are_counted(folders: Folders) -> None:
+    assert [prepared(folders, *parts).counts()["pretraining"] for parts in ((), ("pretraining",))] == [0, 4]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tutelage.data.loader import ViewGroup
 from tutelage.errors import ModelError, RecipeError, TrainingError
 from tutelage.models.outputs import Outputs
-from tutelage.objectives import Logits, Needs, Objective, Supervised
+from tutelage.objectives import Logits, Needs, Objective, Patches, Supervised
 from tutelage.tasks import Classification
 from tutelage.training.checkpoint import load_checkpoint
-from tutelage.training.loop import Trained
+from tutelage.training.loop import State, Trained
 from tutelage.views import ViewPolicy
 
 LOGITS = Needs(student=frozenset({"logits"}))
@@ -338,3 +338,125 @@ def test_with_kept_batch_statistics_the_rest_is_trained() -> None:
     before = {name: value.detach().clone() for name, value in model.encoder.named_parameters()}
     run(tiny_phase(statistics="kept"), model)
     assert not any(torch.equal(model.encoder.get_parameter(name), value) for name, value in before.items())
+
+
+class Watched(Supervised):
+    """Learns from labels, and keeps the weights after every step."""
+
+    def __init__(self) -> None:
+        super().__init__(Classification())
+        self.states: list[State] = []
+
+    def after_step(self, student, progress: float) -> None:
+        self.states.append(copied(student.state_dict()))
+
+
+def copied(state) -> State:
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+def snapshots(*shares: float, average: float = 0.9, tmp_path: Path | None = None, **options) -> dict[float, State]:
+    """Train, interrupted after step 4 if there is a place for checkpoints, and return what is kept on the way."""
+    kept: dict[float, State] = {}
+    options |= {"snapshots": shares, "keep": lambda share, state: kept.update({share: copied(state)})}
+    phase = {"average": average}
+    if tmp_path is not None:
+        options |= {"checkpoint": tmp_path / "state.checkpoint", "every": 0}
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_phase(**phase), tiny_model(dropout=0.3), progress=StopAt(4), **options)
+        torch.manual_seed(99)
+    run(tiny_phase(**phase), tiny_model(seed=5 if tmp_path else 0, dropout=0.3), **options)
+    return kept
+
+
+def watched(average: float) -> tuple[State, list[State]]:
+    """The start of the same training, and its weights after each step."""
+    objective, model = Watched(), tiny_model(dropout=0.3)
+    start = copied(model.state_dict())
+    run(tiny_phase({"watched": objective}, average=average), model)
+    return start, objective.states
+
+
+def test_a_snapshot_without_an_average_is_the_weights_at_its_step() -> None:
+    _, states = watched(0.0)
+    found = snapshots(0.5, average=0.0)[0.5]
+    assert same(found, states[2])
+    assert not same(found, states[5])
+
+
+def test_a_snapshot_with_an_average_is_the_average_at_its_step() -> None:
+    average, states = watched(0.9)
+    for number, state in enumerate(states[:3]):
+        decay = min(0.9, (1 + number) / (10 + number))
+        average = {
+            key: decay * average[key] + (1 - decay) * value if value.is_floating_point() else value
+            for key, value in state.items()
+        }
+    found = snapshots(0.5)[0.5]
+    assert found.keys() == average.keys()
+    for key, value in average.items():
+        torch.testing.assert_close(found[key], value)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_an_interrupted_training_keeps_the_same_snapshots(tmp_path: Path, average: float) -> None:
+    # One before the interruption, one that falls on it, one after it.
+    shares = (0.3, 2 / 3, 0.8)
+    whole, resumed = snapshots(*shares, average=average), snapshots(*shares, average=average, tmp_path=tmp_path)
+    assert whole.keys() == resumed.keys() == set(shares)
+    assert all(same(whole[share], resumed[share]) for share in shares)
+
+
+def test_snapshots_do_not_change_the_training() -> None:
+    with_them = run(tiny_phase(), tiny_model(dropout=0.3), snapshots=(0.2, 0.5), keep=lambda share, state: None)
+    assert same(with_them.raw, run(tiny_phase(), tiny_model(dropout=0.3)).raw)
+
+
+def test_a_share_of_less_than_a_step_is_the_first_one() -> None:
+    assert same(snapshots(0.01, average=0.0)[0.01], watched(0.0)[1][0])
+
+
+def test_two_shares_of_one_step_are_both_kept() -> None:
+    found = snapshots(0.49, 0.5)
+    assert found.keys() == {0.49, 0.5}
+    assert same(found[0.49], found[0.5])
+
+
+def test_no_snapshot_is_kept_of_weights_that_are_lost() -> None:
+    kept: list[float] = []
+    with pytest.raises(TrainingError, match="at step 3 of 600"):
+        # 600 steps: losses are looked at every third step, and step 4 is the snapshot's.
+        run(
+            tiny_phase({"bad": BadAt(3, lambda value: value * float("nan"))}, steps=600),
+            tiny_model(),
+            snapshots=(4 / 600,),
+            keep=lambda share, state: kept.append(share),
+        )
+    assert kept == []
+
+
+def marked_head(objective) -> tuple[State, State]:
+    """The head before and after training, weight decay included; it does not start at zero."""
+    model = tiny_model()
+    nn.init.normal_(model.head.linear.weight)
+    before = copied(model.head.state_dict())
+    teacher = {
+        "teacher": lambda batch, groups, needs: {g: Outputs(patches=torch.ones(len(batch), 5, 4, 4)) for g in groups}
+    }
+    run(tiny_phase({"one": objective}, teachers=teacher, weight_decay=0.5), model)
+    return before, model.head.state_dict()
+
+
+def test_a_head_that_no_objective_reads_stays_as_it_is() -> None:
+    assert same(*marked_head(Patches(6, 5)))
+
+
+def test_a_head_that_an_objective_reads_is_trained() -> None:
+    assert not same(*marked_head(Supervised(Classification())))
+
+
+def test_a_head_that_was_not_trained_before_can_be_trained_after() -> None:
+    model = tiny_model()
+    model.head.requires_grad_(False)
+    run(tiny_phase(), model)
+    assert model.head.linear.weight.abs().max() > 0
