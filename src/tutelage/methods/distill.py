@@ -28,6 +28,8 @@ class DistillSettings(Settings):
     Attributes:
         epochs: Passes over the transfer set; where not given, about 64,000 views for 1,000 images, growing with
             the square root of their number.
+        steps: Where epochs are not given, about so many optimizer steps, in whole epochs: as many for a small
+            transfer set as for a large one.
         batch_size: Images a step; where not given, a sixteenth of the transfer set, 16 to 128.
         learning_rate: Peak rate.
         temperature: Of both softmaxes.
@@ -43,6 +45,7 @@ class DistillSettings(Settings):
     """
 
     epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     temperature: float = Field(default=1.0, gt=0)
@@ -64,7 +67,7 @@ class DistillSettings(Settings):
             RecipeError: Stored targets are asked for and do not fit.
         """
         batch_size = self.batch_size or pretraining_batch(images)
-        epochs = self.epochs or pretraining_epochs(images)
+        epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
         found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
         plan = plan_targets(
             self.targets,

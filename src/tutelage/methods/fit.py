@@ -181,9 +181,7 @@ class ProbeFit:
     def _features(self, cost: Cost) -> CachedFeatures:
         if self._cached is None:
             self._model.load_state_dict(self._start)
-            self._cached = cache_features(
-                self._job, self._model, self._job.labeled, self._settings.probe_views, cost
-            )
+            self._cached = cache_features(self._job, self._model, self._job.labeled, self._settings.probe_views, cost)
         return self._cached
 
 

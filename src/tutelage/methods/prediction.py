@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from tutelage.data.images import short_side
+from tutelage.methods import METHODS
 from tutelage.methods.job import Job
+from tutelage.methods.targets import target_shapes
 from tutelage.store.packs import packed_bytes
 from tutelage.store.plan import plan_targets
 from tutelage.store.probe import probe
@@ -28,17 +30,19 @@ def predict_targets(job: Job) -> dict[str, Any]:
         RecipeError: Stored targets are asked for and do not fit.
     """
     recipe, images = job.recipe, len(job.transfer)
-    settings = recipe.distill
+    settings, lesson = recipe.distill, METHODS[recipe.method].lesson
+    assert lesson is not None
     assert settings.epochs is not None
     assert recipe.views.size is not None
     assert job.transfer.images is not None
-    found = probe(job)
+    shapes = target_shapes(recipe, lesson, len(job.labeled.classes))
+    found = probe(job, frozenset(shapes))
     timing, epochs = found.timing, settings.epochs
     stored = plan_targets(
         "cached",
         epochs=epochs,
         images=images,
-        shapes=found.shapes,
+        shapes=shapes,
         # Where the teacher runs live, the numbers say what storing would take, whether or not there is room.
         max_bytes=sys.maxsize if settings.targets == "live" else recipe.store.max_bytes,
         views=settings.views,

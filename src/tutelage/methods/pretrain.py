@@ -24,6 +24,7 @@ class PretrainSettings(Settings):
 
     Attributes:
         epochs: Passes over that set; as many images as in distillation for a set of its size where not given.
+        steps: Where epochs are not given, about so many optimizer steps, in whole epochs.
         batch_size: Images a step; a sixteenth of the set, 16 to 128, where not given.
         learning_rate: Peak rate.
         label_smoothing: Of the loss.
@@ -32,6 +33,7 @@ class PretrainSettings(Settings):
     """
 
     epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -40,12 +42,9 @@ class PretrainSettings(Settings):
 
     def resolved(self, images: int) -> PretrainSettings:
         """Fill in what suits a pretraining set of this size."""
-        return self.model_copy(
-            update={
-                "epochs": self.epochs or pretraining_epochs(images),
-                "batch_size": self.batch_size or pretraining_batch(images),
-            }
-        )
+        batch_size = self.batch_size or pretraining_batch(images)
+        epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
+        return self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
 
 
 def pretrain(job: Job, stages: Mapping[str, Stage]) -> Stage:

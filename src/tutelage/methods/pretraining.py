@@ -33,8 +33,13 @@ def snapshot(share: float) -> str:
     return f"at-{share:g}.safetensors"
 
 
-def pretraining_epochs(images: int) -> int:
-    """Return how often to pass over a set: 64,000 views of 1,000 images, growing with the root of their number."""
+def pretraining_epochs(images: int, *, steps: int | None, batch_size: int) -> int:
+    """Return how often to pass over a set: as near to so many steps as whole epochs allow, at least once.
+
+    Where the steps are not given, 64,000 views of 1,000 images, growing with the root of their number.
+    """
+    if steps is not None:
+        return max(1, round(steps * batch_size / images))
     return math.ceil(64 * math.sqrt(1000 / images))
 
 
