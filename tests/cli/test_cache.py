@@ -50,6 +50,15 @@ def test_a_plan_predicts_and_keeps_nothing(tutelage: Command, recipe: str, tmp_p
     assert found["break_even"] > 2
 
 
+@pytest.mark.parametrize("method", ["agnostic-patch", "agnostic-image", "task-oriented-lp"])
+def test_a_plan_is_of_what_the_method_s_teacher_teaches(tutelage: Command, recipe: str, method: str) -> None:
+    change = ("--set", f"method={method}")
+    planned = json.loads(tutelage("cache", recipe, "--plan", "--json", *change).out)
+    stored = json.loads(tutelage("cache", recipe, "--out", "made", "--json", *change).out)
+    assert planned["targets"]["bytes"] == stored["bytes"]
+    assert planned["forms"] == stored["forms"]
+
+
 def test_a_plan_is_shown_as_tables_on_stderr(tutelage: Command, recipe: str) -> None:
     ended = tutelage("cache", recipe, "--plan")
     assert (ended.code, ended.out) == (0, "")
