@@ -3,15 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import run, tiny_model, tiny_phase
+from tiny_models import run, tiny_model, tiny_patches_phase, tiny_phase
 
 from tutelage.errors import RecipeError
 from tutelage.models.weights import load_weights
 from tutelage.training.distributed import World, pick_device, world
+from tutelage.training.phase import Phase
 
 SCRIPT = """
 import sys
@@ -19,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
-from tiny_models import CROPS, tiny_model, tiny_phase, tiny_samples
+from tiny_models import CROPS, tiny_model, tiny_patches_phase, tiny_phase, tiny_samples
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.models.weights import save_weights
 from tutelage.progress import Quiet
@@ -30,11 +32,12 @@ with world("cpu") as here:
     loader = Loader(
         tiny_samples(), {"view": ViewGroup(CROPS, 8)}, batch_size=4, seed=0, rank=here.rank, world=here.size
     )
-    model = tiny_model(norm="layer")
-    trained = train(tiny_phase(loader=loader), model, world=here, seed=0, progress=Quiet())
-    assert here.total(1.0) == here.size == 2
-    assert trained.cost.images == 24
-    save_weights(Path(sys.argv[1]) / f"rank{here.rank}.safetensors", trained.raw)
+    for phase in (tiny_phase, tiny_patches_phase):
+        model = tiny_model(norm="layer")
+        trained = train(phase(loader=loader), model, world=here, seed=0, progress=Quiet())
+        assert here.total(1.0) == here.size == 2
+        assert trained.cost.images == 24
+        save_weights(Path(sys.argv[1]) / f"{phase.__name__}-{here.rank}.safetensors", trained.raw)
 """
 
 
@@ -56,10 +59,12 @@ def two_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_train_as_one_does(two_processes: Path, rank: int) -> None:
-    alone = run(tiny_phase(), tiny_model(norm="layer")).raw
+@pytest.mark.parametrize("phase", [tiny_phase, tiny_patches_phase])
+def test_two_processes_train_as_one_does(two_processes: Path, phase: Callable[[], Phase], rank: int) -> None:
+    # With a head that is read, and with one that gets no gradient.
+    alone = run(phase(), tiny_model(norm="layer")).raw
     together = tiny_model(norm="layer")
-    load_weights(two_processes / f"rank{rank}.safetensors", together)
+    load_weights(two_processes / f"{phase.__name__}-{rank}.safetensors", together)
     for name, value in together.state_dict().items():
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5)
 

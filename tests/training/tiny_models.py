@@ -15,7 +15,7 @@ from tutelage.data.samples import Samples
 from tutelage.models.model import Encoder, Head, LinearHead, Model
 from tutelage.models.outputs import Outputs
 from tutelage.models.preprocess import ImagePreprocess
-from tutelage.objectives import Supervised
+from tutelage.objectives import Patches, Supervised
 from tutelage.progress import Quiet, Update
 from tutelage.tasks import Classification
 from tutelage.training.distributed import World
@@ -77,6 +77,18 @@ def tiny_phase(
         for name, objective in (objectives or {"supervised": Supervised(Classification())}).items()
     }
     return Phase("tiny", loader, weighted, plan, trained, statistics, teachers or {})
+
+
+def tiny_patches_phase(**options: Any) -> Phase:
+    """One that reads patches alone; its teacher says something else about each image."""
+    torch.manual_seed(3)
+    objective = Patches(WIDTH, 5)
+
+    def teacher(batch: Any, groups: Any, needs: Any) -> dict[str, Outputs]:
+        values = torch.sin(batch.indices[:, None] + torch.arange(5.0))
+        return {group: Outputs(patches=values[:, :, None, None].expand(-1, -1, 4, 4)) for group in groups}
+
+    return tiny_phase({"patches": objective}, teachers={"teacher": teacher}, **options)
 
 
 def run(phase: Phase, model: Model, *, seed: int = 0, progress: Any = None, **options: Any) -> Trained:
