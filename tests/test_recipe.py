@@ -268,7 +268,7 @@ def resolved(
     )
 
 
-NOT_GIVEN = {"data.validation", "data.test", "data.transfer", "store.folder"}
+NOT_GIVEN = {"data.validation", "data.test", "data.transfer", "store.folder", "pretrain.steps", "distill.steps"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -387,6 +387,19 @@ def test_more_labels_and_images_take_fewer_passes() -> None:
 @pytest.mark.parametrize(("images", "batch"), [(1, 16), (260, 16), (1024, 64), (2048, 128), (10**6, 128)])
 def test_the_batch_is_a_sixteenth_of_the_transfer_set_within_bounds(images: int, batch: int) -> None:
     assert resolved(transfer=images).distill.batch_size == batch
+
+
+@pytest.mark.parametrize("section", ["distill", "pretrain"])
+@pytest.mark.parametrize(
+    ("steps", "images", "epochs"), [(100, 1000, 5), (100, 200, 25), (129, 1000, 6), (3, 1000, 1)]
+)
+def test_epochs_are_those_of_the_steps_asked_for(section: str, steps: int, images: int, epochs: int) -> None:
+    settings = {f"{section}__steps": steps, f"{section}__batch_size": 50}
+    assert getattr(resolved(transfer=images, pretraining=images, **settings), section).epochs == epochs
+
+
+def test_given_epochs_win_over_steps() -> None:
+    assert resolved(distill__steps=100, distill__epochs=3).distill.epochs == 3
 
 
 def told(recipe: Recipe) -> tuple[str, int | None, int | None]:
