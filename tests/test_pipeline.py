@@ -273,8 +273,8 @@ def test_a_recipe_for_another_kind_of_folder_is_refused(data: Path) -> None:
 
 def test_the_resolved_recipe_repeats_the_run_and_its_baselines(data: Path, tmp_path: Path) -> None:
     # Rates are left open: those that suit a distilled student are not those of one from scratch.
-    changes = {"baselines": ["scratch"], "finetune.epochs": 1, "finetune.learning_rates": None}
+    changes = {"baselines": ["scratch", "task-oriented-lp"], "finetune.epochs": 1, "finetune.learning_rates": None}
     run(recipe(data, changes=changes), tmp_path)
     again = run(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
-    assert "scratch-finetune" in reused(again)
+    assert reused(again).keys() >= {"scratch-finetune", "task-oriented-lp-adapt-probe", "task-oriented-lp-finetune"}
     assert all(reused(again).values())

@@ -216,6 +216,19 @@ def test_the_teacher_s_modes_have_costs_of_their_own(make_run: Callable[..., Pat
     }
 
 
+def test_a_baseline_s_teacher_is_shown_where_its_mode_is_chosen(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    results = json.loads((folder / "results.json").read_text())
+    for name in ("adapt-probe", "adapt-finetune", "adapt"):
+        place = f"20-task-oriented-{name}"
+        shutil.copytree(folder / results["folders"][name], folder / place)
+        results["folders"][f"task-oriented-{name}"] = place
+    (folder / "results.json").write_text(json.dumps(results))
+    text = words(write_page(folder).read_text())
+    assert text.count("best of its kind") == 2
+    assert "Baseline task-oriented: adapt the teacher" in text
+
+
 def test_no_stage_of_the_run_is_called_a_baseline(page: Callable[..., str]) -> None:
     costs = words(page(method="scratch", baselines=(), extras=["photo.jpg"])).split("What each stage cost")[1]
     assert "Time one image 9.0 s" in costs

@@ -53,7 +53,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
     tables = []
     for name, stage in run.stages.items():
         results = stage["results"]
-        if "judged" not in results or name in ("adapt-probe", "adapt-finetune"):  # they are all in "adapt"
+        if "judged" not in results or "chosen" not in results:  # those of a mode are all where modes are chosen
             continue
         kept = list(results["modes"].values()) if "modes" in results else [results["chosen"]]
         rows = []
