@@ -224,3 +224,14 @@ def test_a_student_is_set_over_its_own_teacher_seed_by_seed() -> None:
     (effect,) = teacher_effects(compared(outcomes, runs(SCRATCH, [0.5, 0.5])))
     assert (effect.first, effect.second, effect.difference.mean) == (RELATED, None, pytest.approx(0.0))
     assert effect.difference.t_interval is not None
+
+
+def test_the_best_one_s_gain_is_over_another_approach() -> None:
+    variant = Contender("task-oriented-ft", "related", "random", BEST)
+    best, second, last = summaries(compared(runs(RELATED, [0.9]), runs(variant, [0.8]), runs(SCRATCH, [0.5])))
+    assert (best.against, second.against, last.against) == (SCRATCH, RELATED, RELATED)
+
+
+def test_where_all_are_variants_the_best_one_s_gain_is_over_the_next() -> None:
+    variant = Contender("task-oriented-ft", "related", "random", BEST)
+    assert summaries(compared(runs(RELATED, [0.9]), runs(variant, [0.8])))[0].against == variant

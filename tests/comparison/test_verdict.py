@@ -40,9 +40,15 @@ def test_it_says_who_scores_best_and_by_how_much() -> None:
     # Differences of 10, 11 and 9 points: 4.303 standard errors of 1 / sqrt(3) points are 2.5.
     assert text.startswith(
         "With 5 labels a class, from random weights, each method at its best: task-oriented (related) scores best, "
-        "62.0% ± 1.7, +10.0 points against scratch (95% interval over three seeds: +7.5 to +12.5); "
+        "62.0% ± 1.7. That is +10.0 points against scratch (95% interval over three seeds: +7.5 to +12.5); "
         "three seeds tell these apart."
     )
+
+
+def test_a_variant_of_the_best_is_not_its_rival() -> None:
+    variant = Contender("task-oriented-lp", "related", "random", BEST)
+    text = verdict(runs(SCRATCH, [0.5, 0.52]), runs(RELATED, [0.9, 0.92]), runs(variant, [0.9, 0.92]))
+    assert "That is +40.0 points against scratch" in text
 
 
 def test_seeds_that_disagree_cannot_tell() -> None:
@@ -53,7 +59,7 @@ def test_seeds_that_disagree_cannot_tell() -> None:
 
 def test_one_seed_says_nothing_about_chance() -> None:
     text = verdict(runs(SCRATCH, [0.5]), runs(RELATED, [0.9]))
-    assert "90.0% (one seed), +40.0 points against scratch; one seed says nothing about chance." in text
+    assert "90.0% (one seed). That is +40.0 points against scratch; one seed says nothing about chance." in text
     assert "One seed cannot tell whether distillation helped here" in text
 
 
@@ -149,7 +155,7 @@ def test_a_start_or_budget_has_its_own_verdict() -> None:
     others = [Contender("task-oriented", "related", "pretrained", BEST), Contender("scratch", None, "random", "2e13")]
     found = verdicts(compared(runs(SCRATCH, [0.5]), *(runs(who, [0.9]) for who in others)))
     assert len(found) == 3
-    assert all("it has nothing to be compared with" in text for text in found)
+    assert all("It has nothing to be compared with" in text for text in found)
 
 
 def test_seeds_that_only_one_side_has_are_left_out_and_said_to() -> None:
@@ -159,7 +165,7 @@ def test_seeds_that_only_one_side_has_are_left_out_and_said_to() -> None:
 
 def test_contenders_without_a_common_seed_are_not_compared() -> None:
     text = verdict(runs(SCRATCH, [None, 0.5]), runs(RELATED, [0.6, None]))
-    assert "it has no seed in common with scratch, the next best." in text
+    assert "It has no seed in common with scratch, the next best." in text
     assert "points" not in text
 
 

@@ -62,7 +62,8 @@ class Summary:
         finetuning: Mean; ``None`` without a run.
         teacher: Mean score of the teachers that taught; ``None`` where none has a score.
         teacher_modes: How they were adapted, each way once, in order of seeds.
-        against: Whom ``gain`` is over: the second best of the group for the best one, for all others the best one.
+        against: Whom ``gain`` is over: for the best one of the group the best of another approach, for all others the
+            best one.
         gain: ``None`` without such a one, or if the two have no seed in common.
     """
 
@@ -166,11 +167,24 @@ def ranked(comparison: Comparison) -> dict[Group, list[Summary]]:
                 groups.setdefault(Group(labels, contender.start, contender.compute), []).append(summary)
     for group, members in groups.items():
         members.sort(key=lambda member: -math.inf if member.mean is None else member.mean, reverse=True)
-        # The best one's rival is the second best, everyone else's is the best one; one alone has none.
-        rivals = [*members[1:2], *members[:1] * (len(members) - 1)]
+        # Everyone's rival is the best one, but the best one's is the best of another approach: its own variants, which
+        # may even be the same student, say nothing about whether it is worth it. One alone has none.
+        rivals = [*_rival(members), *members[:1] * (len(members) - 1)]
         contested = [_against(places, member, rival) for member, rival in zip(members, rivals, strict=False)]
         groups[group] = contested or members
     return groups
+
+
+def _rival(members: Sequence[Summary]) -> list[Summary]:
+    """Return the first one's rival, if it has any."""
+    best, *others = members
+    own = approach(best.contender.method)
+    return ([other for other in others if approach(other.contender.method) != own] or others)[:1]
+
+
+def approach(method: str) -> str:
+    """Return what a method is a variant of: itself, or ``task-oriented``."""
+    return OURS if method.startswith(OURS) else method
 
 
 def summaries(comparison: Comparison) -> list[Summary]:
@@ -197,7 +211,7 @@ def compute_ratios(comparison: Comparison) -> list[ComputeRatio]:
     ):
         if (labels, ours.start, ours.compute) != (at, rival.start, rival.compute):
             continue
-        if not ours.method.startswith(OURS) or rival.method.startswith(OURS):
+        if approach(ours.method) != OURS or approach(rival.method) == OURS:
             continue
         seeds = scores_by_seed(runs).keys() & scores_by_seed(others).keys()
         curve, theirs = mean_curve(runs, seeds), mean_curve(others, seeds)

@@ -62,18 +62,19 @@ def _group(comparison: Comparison, group: Group, members: Sequence[Summary]) -> 
     if not scored:
         return f"{heading} no run has a score."
     best, *others = scored
-    found = f"{heading} {contender_words(best.contender)} scores best, {_score(best)}"
+    found = f"{heading} {contender_words(best.contender)} scores best, {_score(best)}."
     if not others:
-        return f"{found}; it has nothing to be compared with."
+        return f"{found} It has nothing to be compared with."
+    rival = next((other for other in others if other.contender == best.against), others[0])
     if best.gain is None:
-        sentences = [f"{found}; it has no seed in common with {contender_words(others[0].contender)}, the next best."]
+        sentences = [f"{found} It has no seed in common with {contender_words(rival.contender)}, the next best."]
     else:
-        lead = f"{_lead(others[0], best.gain)}{_interval(best, others[0], best.gain)}"
-        sentences = [f"{found}, {lead}; {_chance(best.gain)}."]
+        lead = f"{_lead(rival, best.gain)}{_interval(best, rival, best.gain)}"
+        sentences = [f"{found} That is {lead}; {_chance(best.gain)}."]
     taught = [member for member in scored if member.contender.method not in WITHOUT_TEACHER]
     alone = [member for member in scored if member.contender.method in WITHOUT_TEACHER]
     if taught and alone:
-        told = scored[:2] in ([taught[0], alone[0]], [alone[0], taught[0]])
+        told = [best, rival] in ([taught[0], alone[0]], [alone[0], taught[0]])
         sentences.append(_distillation(comparison, taught[0], alone[0], told))
     return " ".join(sentences)
 

@@ -28,10 +28,15 @@ class FinetuneSettings(SupervisedSettings):
             which won wherever we looked.
         modes: ``finetune`` trains the whole student, ``probe`` the head alone; held-out labels choose. If not given,
             both for a pretrained encoder with a new head, else ``finetune``.
+        penalties: As in every training on labels; larger ones than for a teacher, whose features are better.
+        probe_views: As in every training on labels; fewer than for a teacher, since a probe is fitted for every
+            checkpoint and label count.
     """
 
     learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
     modes: tuple[Mode, ...] | None = Field(default=None, min_length=1)
+    penalties: tuple[Rate, ...] = Field(default=(1e-2, 1e-1, 1.0), min_length=1)
+    probe_views: int = Field(default=3, ge=0)
 
     def resolved(self, labels: int, *, encoder: bool, head: bool) -> FinetuneSettings:
         """Fill in what suits this many labels.

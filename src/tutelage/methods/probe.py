@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,7 @@ def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tupl
     Returns:
         Weight [C, D] and bias [C] on the raw features.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     views, count, width = features.values.shape
@@ -75,7 +77,10 @@ def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tupl
     # For two classes scikit-learn penalizes their difference w: half of it a class has a squared norm of |w|² / 2.
     factor = 2.0 if len(np.unique(targets)) == 2 else 1.0
     fitted = LogisticRegression(C=factor / (penalty * len(values)), max_iter=500, tol=1e-4)
-    fitted.fit((values - mean) / std, targets)
+    with warnings.catch_warnings():
+        # After so many iterations it predicts what it will, however flat the loss still is.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit((values - mean) / std, targets)
     weight: npt.NDArray[np.float64] = np.zeros((classes, width))
     bias: npt.NDArray[np.float64] = np.full(classes, -30.0)  # a class without a sample is never predicted
     coefficients, intercepts = fitted.coef_, fitted.intercept_
