@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tutelage.errors import RunError
+from tutelage.errors import RecipeError, RunError
 from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
-from tutelage.pipeline import run
+from tutelage.pipeline import check, run
 from tutelage.progress import Quiet, Update
 from tutelage.recipe import Recipe, load_recipe, make_recipe
 
@@ -269,6 +269,13 @@ def test_given_validation_data_are_seen_once_by_the_probe(data: Path, tmp_path: 
 def test_a_recipe_for_another_kind_of_folder_is_refused(data: Path) -> None:
     with pytest.raises(RunError, match="not a run folder"):
         run(recipe(data), data / "train")
+
+
+def test_a_baseline_whose_targets_do_not_fit_is_told_before_the_run(data: Path) -> None:
+    changes = {"distill.targets": "cached", "distill.views": 1, "store.max_gb": 1e-5}
+    check(recipe(data, changes=changes))
+    with pytest.raises(RecipeError, match=r"distill\.targets: 1 views? of 24 images take .* set store\.max_gb"):
+        check(recipe(data, changes={**changes, "baselines": ["agnostic-patch"]}))
 
 
 def test_the_resolved_recipe_repeats_the_run_and_its_baselines(data: Path, tmp_path: Path) -> None:

@@ -139,6 +139,10 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
         folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
     resolved = resolve(recipe, data)
     check_models(resolved)
+    for name in resolved.baselines:
+        lesson = METHODS[name].lesson
+        if lesson is not None:  # raises where it stores larger outputs than the method does, and they do not fit
+            planned_bytes(resolved, lesson, classes=len(data.labeled.classes), images=len(data.transfer))
     return data, resolved
 
 
