@@ -14,7 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tutelage.api import compare as compare
     from tutelage.api import transfer as transfer
+    from tutelage.comparison.table import Comparison as Comparison
+    from tutelage.comparison.verdict import verdicts as verdicts
     from tutelage.errors import DataError as DataError
     from tutelage.errors import ExportError as ExportError
     from tutelage.errors import ModelError as ModelError
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; imported when first asked for, so that `tutelage --help` need not wait for torch.
 _PUBLIC = {
+    "Comparison": "tutelage.comparison.table",
     "DataError": "tutelage.errors",
     "ExportError": "tutelage.errors",
     "LoadedModel": "tutelage.export.predict",
@@ -45,13 +49,16 @@ _PUBLIC = {
     "TrainingError": "tutelage.errors",
     "TutelageError": "tutelage.errors",
     "UnknownNameError": "tutelage.errors",
+    "compare": "tutelage.api",
     "load_model": "tutelage.export.folder",
     "load_recipe": "tutelage.recipe",
     "make_recipe": "tutelage.recipe",
     "transfer": "tutelage.api",
+    "verdicts": "tutelage.comparison.verdict",
 }
 
 __all__ = [
+    "Comparison",
     "DataError",
     "ExportError",
     "LoadedModel",
@@ -64,10 +71,12 @@ __all__ = [
     "TrainingError",
     "TutelageError",
     "UnknownNameError",
+    "compare",
     "load_model",
     "load_recipe",
     "make_recipe",
     "transfer",
+    "verdicts",
 ]
 
 

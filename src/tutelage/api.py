@@ -1,10 +1,14 @@
-"""The main job from Python."""
+"""The main job, and the comparison of methods, from Python."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.comparison.compare import compare as run_grid
+from tutelage.comparison.grid import POINTS, make_grid
+from tutelage.comparison.table import Comparison
 from tutelage.evaluation.results import Result
 from tutelage.pipeline import run
 from tutelage.progress import Progress
@@ -58,11 +62,60 @@ def transfer(
         method=method,
         seed=seed,
     )
-    overrides = {**flags, **(settings or {})}
+    made = _made(recipe, {**flags, **(settings or {})})
+    return run(made, None if out is None else Path(out), progress=progress)
+
+
+def compare(
+    recipe: Recipe | str | Path,
+    *,
+    methods: Sequence[str],
+    labels: Sequence[int | str] = (),
+    seeds: int = 3,
+    transfer: Mapping[str, str | Path | None] | None = None,
+    start: Sequence[str] = (),
+    budgets: Sequence[str] = (),
+    points: int = POINTS,
+    out: str | Path,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare methods on the same student, labels and test data; resume if part of it is done.
+
+    Args:
+        recipe: A recipe, or the path of one: what all runs have in common.
+        methods: What to compare (``tutelage list methods``).
+        labels: Label counts, as ``data.labels``; the recipe's if none is given.
+        seeds: Runs of each; each draws other labels.
+        transfer: Where each transfer set is, by name; ``None`` for the rest of the labeled data.
+        start: ``random``, ``pretrained`` or both; the recipe's if none is given.
+        budgets: Also compare with so many FLOPs (``"2e13"``) or seconds (``"300s"``) for each method.
+        points: Checkpoints tested on the way through each pretraining.
+        out: The comparison's folder.
+        settings: Any other keys, dotted: ``{"distill.epochs": 50}``.
+        progress: Shows where work is; silent where not given.
+
+    Returns:
+        Every run's outcome; :func:`tutelage.verdicts` says what they mean.
+
+    Raises:
+        TutelageError: Something asked for cannot be done at all (one of its subclasses says what).
+    """
+    made = _made(recipe, settings or {})
+    grid = make_grid(
+        made,
+        methods=methods,
+        labels=[str(amount) for amount in labels],
+        seeds=seeds,
+        transfers=[name if place is None else f"{name}={place}" for name, place in (transfer or {}).items()],
+        starts=start,
+        budgets=budgets,
+        points=points,
+    )
+    return run_grid(made, grid, Path(out), progress=progress)
+
+
+def _made(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
-        recipe = make_recipe(recipe.model_dump(mode="json"), overrides)
-    elif recipe is not None:
-        recipe = load_recipe(Path(recipe), overrides)
-    else:
-        recipe = make_recipe({}, overrides)
-    return run(recipe, None if out is None else Path(out), progress=progress)
+        return make_recipe(recipe.model_dump(mode="json"), overrides)
+    return make_recipe({}, overrides) if recipe is None else load_recipe(Path(recipe), overrides)

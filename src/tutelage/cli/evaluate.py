@@ -27,10 +27,10 @@ def evaluate(
     from rich.console import Console
 
     from tutelage.cli.console import Bars, err_console, print_json
-    from tutelage.cli.rows import printable
     from tutelage.data.readers import read_samples
     from tutelage.evaluation.classifier import evaluate_classifier
     from tutelage.report.numbers import plural
+    from tutelage.report.words import printable
     from tutelage.runtime import Classifier
 
     classifier = Classifier(model, int8=int8, threads=threads)
@@ -60,8 +60,8 @@ def show(found: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from tutelage.cli.rows import printable
     from tutelage.report.numbers import between, decimal, percent, plural, whole
+    from tutelage.report.words import printable
 
     metrics = Table(box=None, pad_edge=False, show_header=False)
     accuracy = f"{percent(found['accuracy'])}  ({between(*found['accuracy_interval'])} with 95 % confidence)"

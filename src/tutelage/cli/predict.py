@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from tutelage.cli.rows import Format, Row, printable, write_rows
+from tutelage.cli.rows import Format, Row, write_rows
+from tutelage.report.words import printable
 
 if TYPE_CHECKING:
     from tutelage.runtime import Classifier

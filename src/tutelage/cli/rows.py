@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TextIO
 
+from tutelage.report.words import printable
+
 TOGETHER = 500
 """Rows of which a table's widths are made; the next ones get their own, so that any number will do."""
 
@@ -110,8 +112,3 @@ def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
     rest = iter(rows)
     while part := list(itertools.islice(rest, TOGETHER)):
         yield part
-
-
-def printable(name: str) -> str:
-    """Return a name without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in name)

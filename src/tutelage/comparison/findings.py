@@ -167,8 +167,8 @@ def ranked(comparison: Comparison) -> dict[Group, list[Summary]]:
                 groups.setdefault(Group(labels, contender.start, contender.compute), []).append(summary)
     for group, members in groups.items():
         members.sort(key=lambda member: -math.inf if member.mean is None else member.mean, reverse=True)
-        # Everyone's rival is the best one, but the best one's is the best of another approach: its own variants, which
-        # may even be the same student, say nothing about whether it is worth it. One alone has none.
+        # Everyone's rival is the best one, but its own is the best of another approach: variants of it, which may
+        # even be the same student, say nothing about whether it is worth it. One alone has none.
         rivals = [*_rival(members), *members[:1] * (len(members) - 1)]
         contested = [_against(places, member, rival) for member, rival in zip(members, rivals, strict=False)]
         groups[group] = contested or members

@@ -11,6 +11,7 @@ from tutelage.report.calibration import calibration
 from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
+from tutelage.report.template import template
 from tutelage.report.words import headline, usage
 from tutelage.run import write_whole
 
@@ -29,17 +30,8 @@ def write_page(folder: Path) -> Path:
 
 def render_page(run: Finished) -> str:
     """Return the page; everything that comes from the run is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tutelage", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = comparison.models(run)
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         data=run.data,
         headline=headline(run.data),
         facts=sections.facts(run),

@@ -77,6 +77,11 @@ def usage(folder: Path) -> tuple[str, ...]:
     return ("import tutelage", f"model = tutelage.load_model({where})", 'print(model.predict("picture.png"))')
 
 
+def printable(name: str) -> str:
+    """Return a name without what would steer a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in name)
+
+
 def _compared(gained: float) -> str:
     if percent(abs(gained)) == percent(0):
         return "level with"

@@ -13,6 +13,7 @@ from tutelage.report.compared import tables
 from tutelage.report.compared.pictures import Look, looks, over_compute, over_labels, swatch
 from tutelage.report.compared.scales import FLOPS, SECONDS, flops_tick, seconds_tick
 from tutelage.report.numbers import percent, plural
+from tutelage.report.template import template
 from tutelage.run import versions, write_whole
 
 UNITS = (
@@ -36,15 +37,6 @@ def write_comparison_page(folder: Path) -> Path:
 
 def render_comparison(comparison: Comparison) -> str:
     """Return the page; everything that comes from the comparison is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tutelage", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     about, metric = comparison.about, tables.metric(comparison)
     headline, *rest = verdicts(comparison) or ["Nothing has been compared yet."]
     # Only its first sentence is a headline.
@@ -52,7 +44,7 @@ def render_comparison(comparison: Comparison) -> str:
     images, unfinished = about.get("test_images"), tables.unfinished(comparison)
     score = metric.lower() if metric.istitle() else metric
     scored = f"{score} on {plural(images, 'test image')}" if images else score
-    return environment.get_template("compared/page.html").render(
+    return template("compared/page.html").render(
         version=versions()["tutelage"],
         over=[part for part in ("comparison", about.get("task"), scored, unfinished) if part],
         headline=headline.removesuffix("."),

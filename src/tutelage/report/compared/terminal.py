@@ -14,6 +14,7 @@ from tutelage.comparison.table import Comparison
 from tutelage.comparison.verdict import contender_words, verdicts
 from tutelage.report.compared import tables
 from tutelage.report.numbers import MISSING, duration, flops, signed
+from tutelage.report.words import printable
 
 MADE = {
     "comparison.html": "everything on one page",
@@ -67,6 +68,4 @@ def _table(metric: str, members: Sequence[Summary]) -> Table:
 def _text(words: str, style: str = "") -> Text:
     """Return text that is neither markup nor steers the terminal, whatever names it holds."""
     # The command line knows this page's commands, and so cannot be known by it sooner.
-    from tutelage.cli.rows import printable
-
     return Text(printable(words), style)
