@@ -87,10 +87,9 @@ class Recipe(Settings):
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
 
         def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
-            learned = METHODS[method]
-            head = learned.lesson is not None and learned.lesson.adapted
-            encoder = start == "pretrained" or learned.needs_transfer or learned.needs_pretraining
-            return settings.resolved(labels, encoder=encoder, head=head)
+            learned = METHODS[method].needs_transfer or METHODS[method].needs_pretraining
+            kept = start == "pretrained"
+            return settings.resolved(labels, pretrained=learned or kept, kept=kept)
 
         def shapes() -> Shapes:
             lesson = METHODS[self.method].lesson or LESSONS["logits"]

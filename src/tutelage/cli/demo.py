@@ -15,6 +15,9 @@ DEMO: dict[str, Any] = {
     "folds": 3,
     "adapt": {"learning_rates": [3e-4, 1e-3]},
     "distill": {"epochs": 26, "learning_rate": 3e-3},
+    # Shorter than by default: after this distillation there is little left to finetune.
+    "finetune": {"epochs": 20, "learning_rates": [1e-4, 3e-4, 1e-3], "modes": ["finetune"], "statistics": "kept"},
+    "baseline_finetune": {"scratch": {}},
 }
 """Five handwritten digits of each kind with labels, 1,200 without; minutes on two cores."""
 

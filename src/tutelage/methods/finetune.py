@@ -23,11 +23,10 @@ class FinetuneSettings(SupervisedSettings):
     """How the student learns from labels.
 
     Attributes:
-        learning_rates: Peak rates to choose from; if not given, three after task-oriented pretraining, one more for
-            a pretrained encoder with a new head, and from random weights the highest of the source's range alone,
-            which won wherever we looked.
+        learning_rates: Peak rates to choose from; if not given, three after a pretraining, and from random weights
+            the highest of the source's range alone, which won wherever we looked.
         modes: ``finetune`` trains the whole student, ``probe`` the head alone; held-out labels choose. If not given,
-            both for a pretrained encoder with a new head, else ``finetune``.
+            both after a pretraining, else ``finetune``.
         penalties: As in every training on labels; larger ones than for a teacher, whose features are better.
         probe_views: As in every training on labels; fewer than for a teacher, since a probe is fitted for every
             checkpoint and label count.
@@ -38,29 +37,22 @@ class FinetuneSettings(SupervisedSettings):
     penalties: tuple[Rate, ...] = Field(default=(1e-2, 1e-1, 1.0), min_length=1)
     probe_views: int = Field(default=3, ge=0)
 
-    def resolved(self, labels: int, *, encoder: bool, head: bool) -> FinetuneSettings:
+    def resolved(self, labels: int, *, pretrained: bool, kept: bool) -> FinetuneSettings:
         """Fill in what suits this many labels.
 
         Args:
             labels: How many.
-            encoder: Whether the encoder has learned something before.
-            head: Whether the head has learned the task before.
+            pretrained: Whether the student has learned something before.
+            kept: Whether that was on so many images that the statistics of a few can only be worse.
         """
         root = math.sqrt(50 / labels)
-        rates: tuple[float, ...]
-        modes: tuple[Mode, ...] = ("finetune",)
-        if head:
-            epochs, rates = max(10, 20 * root), (1e-4, 3e-4, 1e-3)
-        elif encoder:
-            epochs, rates, modes = max(10, 40 * root), (1e-4, 3e-4, 1e-3, 3e-3), ("finetune", "probe")
-        else:
-            epochs, rates = max(20, 240 * root), (3e-3,)
+        epochs = max(30, 120 * root) if pretrained else max(20, 240 * root)
         return self.model_copy(
             update={
                 "epochs": self.epochs or round(epochs),
-                "learning_rates": self.learning_rates or rates,
-                "modes": self.modes or modes,
-                "statistics": self.statistics or ("kept" if encoder or head else "batch"),
+                "learning_rates": self.learning_rates or ((3e-4, 1e-3, 3e-3) if pretrained else (3e-3,)),
+                "modes": self.modes or (("finetune", "probe") if pretrained else ("finetune",)),
+                "statistics": self.statistics or ("kept" if kept else "batch"),
             }
         )
 
