@@ -22,6 +22,7 @@ from tutelage.pipeline import check_models, check_places, make_job, resolve
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.run import Run, write_json
+from tutelage.tasks import TASKS
 from tutelage.training.distributed import World, pick_device
 
 SPEEDS = "speeds.json"
@@ -111,8 +112,6 @@ class Layout:
     @property
     def metric(self) -> str:
         """The task's primary metric."""
-        from tutelage.tasks import TASKS
-
         return TASKS[self.recipe.task].primary
 
     def speeds(self) -> Speeds:

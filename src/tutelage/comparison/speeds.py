@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,13 +19,16 @@ from tutelage.methods.job import Job
 from tutelage.methods.lessons import Lesson
 from tutelage.models.model import Model
 from tutelage.objectives import Supervised
-from tutelage.progress import Quiet, Update
 from tutelage.training.loop import precision, train
 from tutelage.training.phase import LiveTeacher, Phase
 from tutelage.training.schedule import Schedule
+from tutelage.training.stopwatch import Stopwatch, median_seconds
 
 STEPS = 6
 """Steps of a training that are timed; the first two allocate, and do not count."""
+
+SECONDS = 0.3
+"""Time that each measurement of a pass may take, besides its first turns."""
 
 IMAGES = 64
 """Most images that are looked at."""
@@ -85,8 +86,8 @@ def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool) ->
         images=images,
         device=job.world.device,
     )
-    decoding = _median(lambda: images.get(rows)) / count
-    viewing = max(0.0, _median(lambda: list(loader.view(0, rows))) / count - decoding)
+    decoding = median_seconds(lambda: images.get(rows), SECONDS) / count
+    viewing = max(0.0, median_seconds(lambda: list(loader.view(0, rows)), SECONDS) / count - decoding)
     batch = next(loader.view(0, rows)).to(job.world.device)
     raw = batch.inputs[DEFAULT_GROUP]
 
@@ -96,13 +97,13 @@ def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool) ->
                 model(raw, frozenset({"logits"}))
 
         model.eval()
-        return Spent(_median(run) / count, counted(run)[1] / count)
+        return Spent(median_seconds(run, SECONDS) / count, counted(run)[1] / count)
 
     def step(model: Model, phase: Phase) -> Spent:
-        watch = _Stopwatch()
+        watch = Stopwatch(math.inf)
         trained = train(phase, model, world=job.world, seed=0, progress=watch)
         # A step's loader cuts its views in the time that is measured, and they are counted on their own.
-        seconds = max(0.0, statistics.median(watch.taken[2:]) / count - viewing - decoding)
+        seconds = max(0.0, watch.median / count - viewing - decoding)
         return Spent(seconds, trained.cost.flops / STEPS / count)
 
     schedule = Schedule(steps=STEPS, batch_size=count, learning_rate=1e-4)
@@ -124,32 +125,3 @@ def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool) ->
         taught.requires_grad_(True)
         steps["teacher"] = step(taught, Phase("speed", loader, supervised, schedule))
     return Speeds(Spent(viewing, 0.0), Spent(decoding, 0.0), passes, steps)
-
-
-class _Stopwatch(Quiet):
-    """Takes the time of every step; the loop's reading of the loss makes a GPU finish it."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    @contextmanager
-    def track(self, label: str, total: int) -> Iterator[Update]:
-        last = time.perf_counter()
-
-        def update(done: int, numbers: Mapping[str, float]) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            self.taken.append(now - last)
-            last = now
-
-        yield update
-
-
-def _median(work: Callable[[], Any], turns: int = 3) -> float:
-    work()
-    taken = []
-    for _ in range(turns):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,23 +18,17 @@ from tutelage.data.loader import MOST_WORKERS, Loader, ViewGroup
 from tutelage.data.samples import IntArray
 from tutelage.models.outputs import Outputs
 from tutelage.objectives import Logits
-from tutelage.progress import Quiet, Update
 from tutelage.store.plan import Timing
 from tutelage.training.loop import precision, train
 from tutelage.training.phase import Phase
 from tutelage.training.schedule import Schedule
+from tutelage.training.stopwatch import TURNS, WARM, EnoughError, Stopwatch, median_seconds
 
 if TYPE_CHECKING:
     from tutelage.methods.job import Job
 
 SECONDS = 1.0
 """Time that each of the four measurements may take, once it has been warmed up."""
-
-WARM = 2
-"""Turns that are not counted: the first ones allocate, and choose kernels."""
-
-TURNS = 30
-"""Most turns that are counted."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +76,8 @@ def probe(job: Job, needs: frozenset[str] = frozenset({"logits"}), *, seconds: f
     with ThreadPoolExecutor(
         min(MOST_WORKERS, torch.get_num_threads()), "probe", torch.set_num_threads, (1,)
     ) as workers:
-        packing = _median(pack, seconds)
-    viewing = _median(lambda: list(loader.view(0, rows)), seconds)
+        packing = median_seconds(pack, seconds)
+    viewing = median_seconds(lambda: list(loader.view(0, rows)), seconds)
     teaching, outputs = _teacher(job, batch, needs, seconds)
     studying = _student(job, loader, outputs, seconds)
     timing = Timing(packing / count, viewing / count, teaching / len(batch), studying / len(batch))
@@ -103,12 +95,12 @@ def _teacher(job: Job, batch: Batch, needs: frozenset[str], seconds: float) -> t
             torch.cuda.synchronize(job.world.device)
         return outputs
 
-    return _median(teach, seconds), teach()
+    return median_seconds(teach, seconds), teach()
 
 
 def _student(job: Job, loader: _Repeated, outputs: Outputs, seconds: float) -> float:
     """Return the seconds of a student's step, taken by the loop itself on a batch that is there."""
-    watch = _Stopwatch(seconds)
+    watch = Stopwatch(seconds)
     zeros = torch.zeros(len(loader.batch), len(job.labeled.classes), device=job.world.device)
     fixed = Outputs(logits=zeros if outputs.logits is None else outputs.logits.float())
     phase = Phase(
@@ -123,35 +115,9 @@ def _student(job: Job, loader: _Repeated, outputs: Outputs, seconds: float) -> f
         ),
         teachers={"teacher": lambda batch, groups, needs: {DEFAULT_GROUP: fixed}},
     )
-    with suppress(_EnoughError):
+    with suppress(EnoughError):
         train(phase, job.new_student(), world=job.world, seed=job.recipe.seed, progress=watch)
-    return statistics.median(watch.taken[WARM:] or watch.taken)
-
-
-class _EnoughError(Exception):
-    """Measured long enough."""
-
-
-class _Stopwatch(Quiet):
-    """Takes the time of every step of a training; the loop's reading of the loss makes a GPU finish it."""
-
-    def __init__(self, seconds: float) -> None:
-        self.taken: list[float] = []
-        self._seconds = seconds
-
-    @contextmanager
-    def track(self, label: str, total: int) -> Iterator[Update]:
-        last = time.perf_counter()
-
-        def update(done: int, numbers: Mapping[str, float]) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            self.taken.append(now - last)
-            last = now
-            if len(self.taken) > WARM and sum(self.taken[WARM:]) > self._seconds:
-                raise _EnoughError
-
-        yield update
+    return watch.median
 
 
 class _Held:
@@ -177,15 +143,3 @@ class _Repeated(Loader):
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         yield self.batch
-
-
-def _median(work: Callable[[], Any], seconds: float) -> float:
-    """Return the median time of a turn, after a few that are not counted."""
-    for _ in range(WARM):
-        work()
-    taken: list[float] = []
-    while len(taken) < TURNS and sum(taken) < seconds:
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
