@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
                 costs[name] = total((costs.get(name, NOTHING), cost))
 
             planned = PlannedStages(folder, results=made_up_results(job), missing=missing, made_up=made_up)
-            run_stages(replace(job, run=planned), layout.test, grid.shares)
+            run_stages(dataclasses.replace(job, run=planned), layout.test, grid.shares)
             finished += not planned.asked
         spent = total(costs.values())
         stages = {
@@ -135,7 +136,8 @@ def cell_words(cell: Cell) -> str:
 
 def _outcome(layout: Layout, run: SharedStages, cell: Cell, shown: Progress) -> Outcome:
     """Run a cell; what goes wrong is its outcome, with the traceback in a file, and the others go on."""
-    log = run.folder / "failures" / f"{cell.method}-{cell.transfer}-{cell.labels}-s{cell.seed}.txt".replace("/", "-")
+    name = "-".join(str(part) for part in dataclasses.astuple(cell) if part is not None)
+    log = run.folder / "failures" / (re.sub(r"[^\w.-]+", "-", name) + ".txt")
     try:
         job = layout.job(cell, run, shown)
         found = run_stages(job, layout.test, layout.grid.shares)

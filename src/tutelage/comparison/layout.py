@@ -124,9 +124,15 @@ class Layout:
         return self._speeds
 
     def keep_speeds(self) -> None:
-        """Keep the speeds in the folder, where budgets depend on them."""
-        if self.grid.budgets and self._here.first and not (self._folder / SPEEDS).exists():
-            write_json(self._folder / SPEEDS, self.speeds().as_dict())
+        """Keep the speeds in the folder where budgets depend on them, so that all processes work by the same ones."""
+        path = self._folder / SPEEDS
+        if not self.grid.budgets or path.exists():
+            return
+        measured = self._measured()
+        self._here.barrier()  # before one process writes it, all have looked
+        if self._here.first:
+            write_json(path, measured.as_dict())
+        self._here.barrier()
 
     def _measured(self) -> Speeds:
         lessons = {}
@@ -138,7 +144,7 @@ class Layout:
         # One that has a teacher, if any does; speeds do not depend on what the rest is.
         some = next((cell for cell in cells if METHODS[cell.method].needs_teacher), cells[0])
         whole = self._any if some.transfer is None else self._data[some.transfer]
-        data = draw_labels(whole, max(self.grid.labels, key=lambda each: self._drawn(each)), seed=some.seed)
+        data = draw_labels(whole, max(self.grid.labels, key=self._drawn), seed=some.seed)
         recipe = resolve(recipe_of(self.recipe, self.grid, some), data)
         job = make_job(recipe, data, Run(self._folder), self._here, Quiet())
         return measure_speeds(job, lessons, teacher=bool(lessons))
