@@ -302,3 +302,11 @@ def test_speeds_that_budgets_depend_on_are_measured_once(data: Path, tmp_path: P
     kept = (tmp_path / "timed" / "speeds.json").read_bytes()
     compare(recipe(data), asked, tmp_path / "timed")
     assert (tmp_path / "timed" / "speeds.json").read_bytes() == kept
+
+
+def test_every_failed_cell_has_a_traceback_of_its_own(data: Path, tmp_path: Path) -> None:
+    asked = grid(data, methods=["scratch"], labels=["3"], budgets=["10", "11"])
+    compare(recipe(data), asked, tmp_path / "small")
+    kept = {path.name: path.read_text() for path in (tmp_path / "small" / "failures").iterdir()}
+    assert len(kept) == 2
+    assert all("RecipeError: a budget of" in text for text in kept.values())
