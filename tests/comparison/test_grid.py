@@ -134,3 +134,9 @@ def test_a_cell_s_recipe_keeps_its_checkpoints() -> None:
 def test_a_cell_has_no_baselines() -> None:
     made = grid()
     assert recipe_of(recipe(), made, made.cells[0]).baselines == ()
+
+
+def test_a_method_finetunes_as_the_recipe_says_of_it_as_a_baseline() -> None:
+    made, given = grid(), recipe(finetune={"epochs": 3}, baseline_finetune={"scratch": {"epochs": 7}})
+    epochs = {cell.method: recipe_of(given, made, cell).finetune.epochs for cell in made.cells}
+    assert epochs == {"scratch": 7, "task-oriented": 3}

@@ -144,6 +144,8 @@ def recipe_of(recipe: Recipe, grid: Grid, cell: Cell) -> Recipe:
         "start": cell.start,
         "baselines": (),
         "baseline_finetune": {},
+        # What the recipe says of a method as a baseline holds for it here, too.
+        "finetune": recipe.baseline_finetune.get(cell.method, recipe.finetune),
         "data": recipe.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
         "distill": recipe.distill.model_copy(update={"snapshots": grid.shares}),
         "pretrain": recipe.pretrain.model_copy(update={"snapshots": grid.shares}),
