@@ -33,6 +33,8 @@ STAGES = {
     "task-oriented-lp": ["adapt-probe", "adapt", *TAUGHT, "finetune"],
     "task-oriented-ft": ["adapt-finetune", "adapt", *TAUGHT, "finetune"],
     "task-oriented-no-finetuning": [*ADAPTED, *TAUGHT, "judge"],
+    "stl": ["rate", "finetune"],
+    **dict.fromkeys(("aft", "kd", "rkd", "ft", "b-tuning"), ["features", "finetune"]),  # with a single rate
 }
 
 
@@ -59,6 +61,7 @@ def recipe(data: Path, method: str = "task-oriented", changes: Mapping[str, Any]
         "data": {"labeled": str(data / "train"), "labels": 4, "test": str(data / "test"), "pretraining": other},
         "teacher": "bundled:efficientnet-lite0",
         "student": "timm:test_efficientnet",
+        "start": "random",
         "folds": 2,
         "device": "cpu",
         "views": {"teacher_size": 32, "student_size": 32},

@@ -268,7 +268,16 @@ def resolved(
     )
 
 
-NOT_GIVEN = {"data.validation", "data.test", "data.transfer", "store.folder", "pretrain.steps", "distill.steps"}
+NOT_GIVEN = {
+    "data.validation",
+    "data.test",
+    "data.transfer",
+    "store.folder",
+    "pretrain.steps",
+    "distill.steps",
+    "regularize.betas",
+}
+PRETRAINING = [name for name, method in METHODS.items() if method.needs_transfer or method.needs_pretraining]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -316,6 +325,7 @@ GIVEN: dict[str, Any] = {
     "finetune.epochs": 6,
     "finetune.learning_rates": (0.5,),
     "finetune.modes": ("probe",),
+    "regularize.views": 2,
 }
 
 
@@ -331,7 +341,7 @@ def test_the_start_is_the_method_s_choice_unless_given() -> None:
     assert {name: resolved(method=name).start for name in METHODS} == {n: m.start for n, m in METHODS.items()}
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "scratch"])
+@pytest.mark.parametrize("method", PRETRAINING)
 def test_every_pretraining_is_followed_by_the_same_finetuning(method: str) -> None:
     # Else a comparison would be one of finetunings.
     assert resolved(method=method).finetune == resolved(method="task-oriented").finetune
@@ -340,7 +350,7 @@ def test_every_pretraining_is_followed_by_the_same_finetuning(method: str) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_the_head_alone_is_tried_after_a_pretraining(method: str) -> None:
     modes = resolved(method=method, start="random").finetune.modes
-    assert modes == (("finetune",) if method == "scratch" else ("finetune", "probe"))
+    assert modes == (("finetune", "probe") if method in PRETRAINING else ("finetune",))
 
 
 @pytest.mark.parametrize(("start", "statistics"), [("random", "batch"), ("pretrained", "kept")])
@@ -486,3 +496,42 @@ def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str)
     once = asked.resolved(short_side=64, labels=50, transfer=100, classes=10)
     read_back = make_recipe(yaml.safe_load(once.to_yaml()))
     assert read_back.resolved(short_side=64, labels=50, transfer=100, classes=10) == once
+
+
+TWO = ["bundled:efficientnet-lite0", "bundled:efficientnet-lite1"]
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.lesson is not None])
+def test_methods_with_a_lesson_have_one_teacher(method: str) -> None:
+    with pytest.raises(RecipeError, match=f"method '{method}' learns from one teacher, and there are 2; .*aft"):
+        make_recipe({**OTHER, "method": method, "teacher": TWO})
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.held])
+def test_methods_that_take_features_alone_have_any_number_of_teachers(method: str) -> None:
+    assert make_recipe({**MINIMAL, "method": method, "teacher": TWO}).teachers == tuple(TWO)
+
+
+def test_a_teacher_is_named_once() -> None:
+    with pytest.raises(RecipeError, match="teacher: 'bundled:efficientnet-lite0' is named twice"):
+        make_recipe({**MINIMAL, "method": "aft", "teacher": [TWO[0], TWO[0]]})
+
+
+def test_a_list_of_one_teacher_is_a_teacher() -> None:
+    assert make_recipe({**MINIMAL, "teacher": TWO[:1]}) == make_recipe({**MINIMAL, "teacher": TWO[0]})
+
+
+@pytest.mark.parametrize("changes", [{"regularize.betas": []}, {"regularize.betas": [0.0]}])
+def test_a_grid_of_weights_has_some_that_are_positive(changes: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"regularize\.betas"):
+        make_recipe({**MINIMAL, "method": "aft"}, changes)
+
+
+def test_a_batch_of_one_image_has_no_kernel() -> None:
+    with pytest.raises(RecipeError, match=r"finetune\.batch_size: method 'aft' compares the images of a batch"):
+        make_recipe({**MINIMAL, "method": "aft"}, {"finetune.batch_size": 1})
+
+
+@pytest.mark.parametrize(("augment", "views"), [("none", 1), ("light", 16)])
+def test_one_view_is_stored_where_all_are_the_same(augment: str, views: int) -> None:
+    assert resolved(8, method="aft", views__augment=augment).regularize.views == views

@@ -118,8 +118,8 @@ def plan_cache(recipe: Recipe) -> dict[str, Any]:
 
 
 def _check_cached(recipe: Recipe) -> None:
-    if not METHODS[recipe.method].needs_teacher:
-        raise RecipeError(f"method {recipe.method!r} learns from no teacher; there is nothing to store")
+    if METHODS[recipe.method].lesson is None:
+        raise RecipeError(f"method {recipe.method!r} learns from no teacher's targets; there is nothing to store")
 
 
 def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
@@ -165,8 +165,8 @@ def check_models(recipe: Recipe) -> None:
         UnknownNameError: There is no such model.
         ModelError: It has no weights, its package is missing, or a size does not fit.
     """
-    if recipe.teacher is not None:
-        check_name(recipe.teacher, pretrained=True, size=recipe.views.teacher_size)
+    for name in recipe.teachers:
+        check_name(name, pretrained=True, size=recipe.views.teacher_size)
     check_name(recipe.student, pretrained=recipe.start == "pretrained", size=recipe.views.student_size)
 
 

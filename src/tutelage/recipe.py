@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tutelage.data.settings import DataSettings
 from tutelage.errors import RecipeError, UnknownNameError
@@ -18,6 +18,7 @@ from tutelage.methods.distill import DistillSettings
 from tutelage.methods.finetune import FinetuneSettings
 from tutelage.methods.lessons import LESSONS, Shapes
 from tutelage.methods.pretrain import PretrainSettings
+from tutelage.methods.regularizers import RegularizeSettings
 from tutelage.models.sizes import native_size
 from tutelage.models.sources import is_path
 from tutelage.settings import Settings
@@ -32,7 +33,7 @@ class Recipe(Settings):
     Attributes:
         task: What is to be learned.
         data: Where data are, and how many labels may be used.
-        teacher: The foundation model; always pretrained.
+        teacher: The foundation model; always pretrained. Methods that use features alone take a list of several.
         student: The small model.
         method: How the student is made.
         start: Where the student starts: ``random`` or ``pretrained`` weights; if not given, pretrained for
@@ -45,6 +46,7 @@ class Recipe(Settings):
         pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
         finetune: How the student learns from the labels.
+        regularize: How teachers' features hold it meanwhile, in ``aft`` and its rivals.
         baseline_finetune: How it does so in each baseline; as in ``finetune`` where not given. A resolved recipe has
             them all, for what suits a pretrained student does not suit one from scratch.
         export: Which files the run leaves.
@@ -54,7 +56,7 @@ class Recipe(Settings):
 
     task: str = "classification"
     data: DataSettings
-    teacher: str | None = None
+    teacher: str | tuple[str, ...] | None = None
     student: str
     method: str = "task-oriented"
     start: Literal["random", "pretrained"] | None = None
@@ -66,10 +68,21 @@ class Recipe(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     distill: DistillSettings = DistillSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    regularize: RegularizeSettings = RegularizeSettings()
     baseline_finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
     export: ExportSettings = ExportSettings()
     store: StoreSettings = StoreSettings()
     device: str = "auto"
+
+    @field_validator("teacher")
+    @classmethod
+    def _one_is_no_list(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return value[0] if isinstance(value, tuple) and len(value) == 1 else value or None
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """All teachers; none, one, or several."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
 
     def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int, pretraining: int = 0) -> Recipe:
         """Fill in every open key with what suits the data.
@@ -93,9 +106,12 @@ class Recipe(Settings):
 
         def shapes() -> Shapes:
             lesson = METHODS[self.method].lesson or LESSONS["logits"]
-            return lesson.shapes(self.teacher or "", size=views.teacher_size, classes=classes)
+            return lesson.shapes(next(iter(self.teachers), ""), size=views.teacher_size, classes=classes)
 
         views = self.resolved_views(short_side)
+        finetuning = finetune(self.method, self.finetune)
+        assert finetuning.epochs is not None
+        assert views.policy is not None
         return self.model_copy(
             update={
                 "start": start,
@@ -103,7 +119,8 @@ class Recipe(Settings):
                 "adapt": self.adapt.resolved(labels),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(max(transfer, 1), shapes=shapes, max_bytes=self.store.max_bytes),
-                "finetune": finetune(self.method, self.finetune),
+                "finetune": finetuning,
+                "regularize": self.regularize.resolved(finetuning.epochs, views.policy),
                 "baseline_finetune": {
                     name: finetune(name, self.baseline_finetune.get(name, self.finetune)) for name in self.baselines
                 },
@@ -112,7 +129,9 @@ class Recipe(Settings):
 
     def resolved_views(self, short_side: int) -> ViewSettings:
         """Return the views that suit images whose short side has so many pixels (their median)."""
-        native = None if self.teacher is None else native_size(self.teacher)
+        natives = [native_size(name) for name in self.teachers]
+        free = [native for native in natives if native is not None]  # several share a size if all of them take any
+        native = min(free) if free and len(free) == len(natives) else None
         return self.views.resolved(short_side, teacher_native=native)
 
     def to_yaml(self) -> str:
@@ -178,10 +197,22 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
     for name in (recipe.method, *recipe.baselines):
         if name not in METHODS:
             raise UnknownNameError("method", name, METHODS)
-        if METHODS[name].needs_teacher and recipe.teacher is None:
+        if METHODS[name].needs_teacher and not recipe.teachers:
             raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
+        if METHODS[name].lesson is not None and len(recipe.teachers) > 1:
+            raise RecipeError(
+                f"method {name!r} learns from one teacher, and there are {len(recipe.teachers)}; name one, or use a "
+                f"method that takes several ({', '.join(key for key in METHODS if METHODS[key].held)})"
+            )
+        if METHODS[name].held and recipe.finetune.batch_size < 2:
+            raise RecipeError(
+                f"finetune.batch_size: method {name!r} compares the images of a batch; allow two or more"
+            )
         if METHODS[name].needs_pretraining and recipe.data.pretraining is None:
             raise RecipeError(f"method {name!r} needs data.pretraining, another labeled data set to learn from first")
+    twice = next((name for place, name in enumerate(recipe.teachers) if name in recipe.teachers[:place]), None)
+    if twice is not None:
+        raise RecipeError(f"teacher: {twice!r} is named twice; its features would only count double")
     for name in recipe.export.forms:
         if name not in EXPORTERS:
             raise UnknownNameError("export form", name, EXPORTERS)

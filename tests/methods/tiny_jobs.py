@@ -37,12 +37,12 @@ class TinyJob(Job):
         # No BatchNorm: AdamW blows the rounding of a gradient up that is zero, as of a bias before one.
         return tiny_model(seed=1, norm="group", head=LinearHead(WIDTH, classes or CLASSES))
 
-    def new_teacher(self) -> Model:
-        lesson, teacher = METHODS[self.recipe.method].lesson, self.recipe.teacher
-        if lesson is None or lesson.adapted or teacher is None:
-            self.teachers.append(tiny_model(seed=5))
+    def new_teacher(self, name: str | None = None) -> Model:
+        lesson, names = METHODS[self.recipe.method].lesson, self.recipe.teachers
+        if lesson is None or lesson.adapted:
+            self.teachers.append(tiny_model(seed=5 + (names.index(name) if name else 0)))
         else:
-            self.teachers.append(self._build(teacher, pretrained=False, size=self.recipe.views.teacher_size))
+            self.teachers.append(self._build(names[0], pretrained=False, size=self.recipe.views.teacher_size))
         return self.teachers[-1]
 
 

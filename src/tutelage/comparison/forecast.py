@@ -14,6 +14,7 @@ from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.fit import SupervisedSettings
 from tutelage.methods.job import Job
+from tutelage.methods.regularizers import REGULARIZERS
 from tutelage.recipe import Recipe
 
 NOTHING = Spent(0.0, 0.0)
@@ -58,6 +59,16 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
         assert job.pretraining is not None
         assert recipe.pretrain.epochs is not None
         return times(len(job.pretraining) * recipe.pretrain.epochs, view, speeds.steps["student"])
+    if name == "features":
+        return times(len(job.labeled) * (recipe.regularize.views or 1), view, speeds.passes["teacher"])
+    if name == "rate":
+        if METHODS[recipe.method].held and len(recipe.finetune.rates) == 1:
+            return NOTHING
+        return times(len(recipe.finetune.rates), _choosing(job, recipe.finetune, "student", speeds))
+    if name == "finetune" and "rate" in METHODS[recipe.method].stages:
+        betas = recipe.regularize.betas or REGULARIZERS[recipe.method].betas if METHODS[recipe.method].held else ()
+        once = _once(job, recipe.finetune, "student", speeds)
+        return total((times(len(betas), _choosing(job, recipe.finetune, "student", speeds)), once))
     if name == "finetune":
         settings = recipe.finetune
         assert settings.learning_rates is not None
@@ -126,12 +137,17 @@ def _once(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds, la
     return times(schedule.steps * schedule.batch_size, speeds.view, speeds.steps[model])
 
 
-def _finetune(job: Job, settings: SupervisedSettings, rates: Iterable[float], model: str, speeds: Speeds) -> Spent:
+def _choosing(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:
+    """Return what judging one candidate on held-out labels costs."""
     variants = 2 if settings.average else 1
-    choosing = total(
+    return total(
         total((_once(job, settings, model, speeds, len(fit)), times(variants * len(held), speeds.passes[model])))
         for fit, held in job.splits()
     )
+
+
+def _finetune(job: Job, settings: SupervisedSettings, rates: Iterable[float], model: str, speeds: Speeds) -> Spent:
+    choosing = _choosing(job, settings, model, speeds)
     return total((times(len(list(rates)), choosing), _once(job, settings, model, speeds)))
 
 

@@ -55,7 +55,9 @@ def collect(
     spent = [*stages.values(), evaluated]
     model = job.new_student()
     student = {"name": recipe.student, "params": parameter_count(model), **model.encoder.source}
-    teacher = stages["adapt"].results["teacher"] if "adapt" in stages else None
+    teacher: Any = stages["adapt"].results["teacher"] if "adapt" in stages else None
+    if "features" in stages:
+        teacher = stages["features"].results["teachers"]
     return {
         "schema": SCHEMA,
         "task": recipe.task,

@@ -213,7 +213,7 @@ def limits(data: Mapping[str, Any]) -> list[str]:
         "probabilities are not calibrated unless a table above says so.",
         "It may have taken over errors and biases of its teacher, of the unlabeled images and of the few labels.",
     ]
-    if data.get("teacher"):
+    if isinstance(data.get("teacher"), Mapping):  # adapted to the task; teachers in a list gave features alone
         lines.append(
             "Its held-out (val) numbers are optimistic where no validation data were given: those labels taught its "
             "teacher. They ranked settings; judge it by the test numbers."

@@ -9,11 +9,13 @@ from typing import Literal
 
 from tutelage.methods.adapt import adapt, adapt_in
 from tutelage.methods.distill import distill
+from tutelage.methods.features import features
 from tutelage.methods.finetune import finetune
 from tutelage.methods.job import Job
 from tutelage.methods.judge import judge
 from tutelage.methods.lessons import LESSONS, Lesson
 from tutelage.methods.pretrain import pretrain
+from tutelage.methods.regularize import rate, regularize
 from tutelage.methods.targets import targets
 from tutelage.run import Stage
 
@@ -29,18 +31,20 @@ class Method:
         summary: What it does, in one line.
         stages: In order, by name; the last one leaves the student.
         start: Where the student starts unless the recipe says otherwise.
-        lesson: What a teacher teaches on unlabeled data; ``None`` without a teacher.
+        lesson: What a teacher teaches on unlabeled data; ``None`` where none does.
+        held: Whether teachers' features of the labeled images hold the student; it may have several teachers.
     """
 
     summary: str
     stages: Mapping[str, StageFunction]
     start: Literal["random", "pretrained"] = "random"
     lesson: Lesson | None = None
+    held: bool = False
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a teacher must be named."""
-        return self.lesson is not None
+        return self.lesson is not None or self.held
 
     @property
     def needs_transfer(self) -> bool:
@@ -59,6 +63,16 @@ def _taught(lesson: str) -> dict[str, StageFunction]:
         "targets": partial(targets, lesson=LESSONS[lesson]),
         "distill": partial(distill, lesson=LESSONS[lesson]),
     }
+
+
+def _held(summary: str, regularizer: str) -> Method:
+    """Return a method whose student is held by teachers' features while it learns from the labels."""
+    stages: dict[str, StageFunction] = {
+        "features": features,
+        "rate": rate,
+        "finetune": partial(regularize, name=regularizer),
+    }
+    return Method(f"finetune a pretrained student {summary}", stages, start="pretrained", held=True)
 
 
 _ADAPTED: dict[str, StageFunction] = {
@@ -113,6 +127,16 @@ METHODS: dict[str, Method] = {
         {**_ADAPTED, **_taught("logits"), "judge": judge},
         lesson=LESSONS["logits"],
     ),
+    "stl": Method(
+        "finetune a pretrained student on the labels alone (standard transfer learning)",
+        {"rate": partial(rate, always=True), "finetune": regularize},
+        start="pretrained",
+    ),
+    "aft": _held("whose features' kernel stays near the teachers', each feature weighed by what it is worth", "aft"),
+    "kd": _held("that can tell the teachers' features from its own (feature distillation)", "kd"),
+    "rkd": _held("that keeps the teachers' distances and angles between images (relational distillation)", "rkd"),
+    "ft": _held("that can tell a compressed form of the teachers' features (factor transfer)", "ft"),
+    "b-tuning": _held("that predicts as the teachers' posteriors do (B-Tuning)", "b-tuning"),
 }
 
 __all__ = ["METHODS", "Job", "Method", "StageFunction"]

@@ -1,6 +1,6 @@
 """Training a model on labels, from a given start: all of it over learning rates, or a linear probe over penalties.
 
-Adapting a teacher and the final finetuning are both this.
+Adapting a teacher, the final finetuning, and the methods that hold a student by a teacher's features are all this.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from tutelage.data.samples import Samples
 from tutelage.ledger import Cost
 from tutelage.methods.choose import Candidate, Choice, judge
+from tutelage.methods.features import StoredFeatures
 from tutelage.methods.job import Job, Split
 from tutelage.methods.probe import CachedFeatures, cache_features, fit_probe
+from tutelage.methods.regularizers import REGULARIZERS
 from tutelage.models.model import Model
-from tutelage.objectives import Supervised
+from tutelage.models.weights import save_weights
+from tutelage.objectives import Objective, Supervised
 from tutelage.progress import Quiet
 from tutelage.run import write_json
 from tutelage.settings import Settings
@@ -83,6 +87,41 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
+class Held:
+    """A student that is held by teachers' features while it learns from labels.
+
+    Attributes:
+        name: Key of ``REGULARIZERS``.
+        features: Of all labeled images.
+        betas: Weights of the regularizer to choose from.
+    """
+
+    name: str
+    features: StoredFeatures
+    betas: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a training on labels tries.
+
+    Attributes:
+        rate: Peak learning rate.
+        beta: Weight of the regularizer, if there is one.
+        group: ``finetune``, or the regularizer.
+    """
+
+    rate: float
+    beta: float | None = None
+    group: str = "finetune"
+
+    @property
+    def name(self) -> str:
+        """As results write it."""
+        return f"{self.group}-{self.rate:g}" if self.beta is None else f"{self.group}-{self.beta:g}"
+
+
+@dataclass(frozen=True)
 class FinetuneFit:
     """The whole model, trained on labels.
 
@@ -92,6 +131,8 @@ class FinetuneFit:
         start: The weights to start from.
         settings: Resolved.
         shown: What progress calls it.
+        mixed: Whether views are mixed, where the policy says so.
+        held: What holds the model, if something does; then views are not mixed, and there is one learning rate.
     """
 
     job: Job
@@ -99,40 +140,87 @@ class FinetuneFit:
     start: State
     settings: SupervisedSettings
     shown: str
+    mixed: bool = True
+    held: Held | None = None
+
+    @property
+    def trials(self) -> list[Trial]:
+        """What there is to choose from."""
+        if self.held is None:
+            return [Trial(rate) for rate in self.settings.rates]
+        (rate,) = self.settings.rates
+        return [Trial(rate, beta, self.held.name) for beta in self.held.betas]
 
     def choices(self, folder: Path, cost: Cost) -> list[Choice]:
-        """Judge every learning rate."""
+        """Judge every trial."""
 
-        def candidate(rate: float) -> Candidate:
-            return Candidate(f"finetune-{rate:g}", "finetune", lambda split: self._held_out(rate, split))
+        def candidate(trial: Trial) -> Candidate:
+            return Candidate(trial.name, trial.group, lambda split: self._held_out(trial, split))
 
-        return judge(self.job, [candidate(rate) for rate in self.settings.rates], folder, cost)
+        return judge(self.job, [candidate(trial) for trial in self.trials], folder, cost)
 
     def fitted(self, choice: Choice, folder: Path, cost: Cost) -> State:
-        """Train with a choice's rate on all labels; its curve goes to ``history.json``."""
-        rate = next(rate for rate in self.settings.rates if f"finetune-{rate:g}" == choice.candidate)
-        trained = self._train(rate, self.job.labeled, checkpoint=folder / "checkpoint", shown=self.shown)
+        """Train as was chosen on all labels; its curve goes to ``history.json``.
+
+        What a regularizer has learned goes to ``regularizer.safetensors``.
+        """
+        trial = next(trial for trial in self.trials if trial.name == choice.candidate)
+        holds = self._holds()
+        trained = self._train(trial, holds, self.job.labeled, checkpoint=folder / "checkpoint", shown=self.shown)
         cost.add(trained.cost)
         if self.job.world.first:
             write_json(folder / "history.json", {self.shown: trained.history})
+            for regularizer in holds.values():
+                save_weights(folder / "regularizer.safetensors", regularizer.state_dict())
         return trained.variants()[choice.variant]
 
-    def _train(self, rate: float, samples: Samples, *, checkpoint: Path | None = None, shown: str = "") -> Trained:
+    def _holds(self) -> dict[str, Objective]:
+        """Return what holds the model, at its start; the same for the same seed."""
+        if self.held is None:
+            return {}
+        torch.manual_seed(self.job.recipe.seed)
+        return {
+            self.held.name: REGULARIZERS[self.held.name].objective(
+                self.model.encoder.widths["features"],
+                self.held.features.widths,
+                len(self.job.labeled.classes),
+                self.job.recipe.regularize,
+            ).to(self.job.world.device)
+        }
+
+    def _train(
+        self,
+        trial: Trial,
+        holds: Mapping[str, Objective],
+        samples: Samples,
+        *,
+        checkpoint: Path | None = None,
+        shown: str = "",
+    ) -> Trained:
         """Train on all of ``samples``; progress is shown when it has a name."""
         self.model.load_state_dict(self.start)
-        schedule = self.settings.schedule(rate, len(samples))
-        objective = Supervised(self.job.task, label_smoothing=self.settings.label_smoothing)
-        loader = self.job.loader(samples, schedule.batch_size)
+        schedule = self.settings.schedule(trial.rate, len(samples))
+        supervised = Supervised(self.job.task, label_smoothing=self.settings.label_smoothing)
         phase = Phase(
-            shown, loader, {"supervised": (objective, 1.0)}, schedule, statistics=self.settings.statistics or "batch"
+            shown,
+            self.job.loader(
+                samples,
+                schedule.batch_size,
+                views=None if self.held is None else self.job.recipe.regularize.views,
+                mixed=self.mixed and self.held is None,
+            ),
+            {"supervised": (supervised, 1.0), **{name: (each, trial.beta or 0.0) for name, each in holds.items()}},
+            schedule,
+            statistics=self.settings.statistics or "batch",
+            teachers={} if self.held is None else self.held.features.of(samples),
         )
         progress = self.job.progress if shown else Quiet()
         seed = self.job.recipe.seed
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
 
-    def _held_out(self, rate: float, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+    def _held_out(self, trial: Trial, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
         """Train on a split's first part, and return the logits of its second under each variant of the weights."""
-        trained = self._train(rate, split[0])
+        trained = self._train(trial, self._holds(), split[0])
         found: dict[str, Tensor] = {}
         for variant, state in trained.variants().items():
             self.model.load_state_dict(state)

@@ -121,10 +121,11 @@ class Job:
         model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
         return model
 
-    def new_teacher(self) -> Model:
-        """Build the pretrained teacher with a new head."""
-        assert self.recipe.teacher is not None
-        return self._build(self.recipe.teacher, pretrained=True, size=self.recipe.views.teacher_size)
+    def new_teacher(self, name: str | None = None) -> Model:
+        """Build a pretrained teacher with a new head; the only one if none is named."""
+        if name is None:
+            (name,) = self.recipe.teachers
+        return self._build(name, pretrained=True, size=self.recipe.views.teacher_size)
 
     def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
         torch.manual_seed(self.recipe.seed)

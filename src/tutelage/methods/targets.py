@@ -109,8 +109,8 @@ def _spec(job: Job, lesson: Lesson, loader: Loader, teacher: Mapping[str, Any]) 
 
 def target_shapes(recipe: Recipe, lesson: Lesson, classes: int) -> Shapes:
     """Return the shape of a row of what a resolved recipe's teacher gives in a lesson."""
-    assert recipe.teacher is not None
-    return lesson.shapes(recipe.teacher, size=recipe.views.teacher_size, classes=classes)
+    (teacher,) = recipe.teachers
+    return lesson.shapes(teacher, size=recipe.views.teacher_size, classes=classes)
 
 
 def planned_bytes(recipe: Recipe, lesson: Lesson, *, classes: int, images: int) -> int:

@@ -12,7 +12,7 @@ from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
 from tutelage.report.template import template
-from tutelage.report.words import headline, usage
+from tutelage.report.words import distilled, headline, usage
 from tutelage.run import write_whole
 
 
@@ -42,7 +42,7 @@ def render_page(run: Finished) -> str:
         calibration=calibration(run),
         candidates=sections.candidates(run),
         judged_on=sections.judged_on(run),
-        optimistic=bool(run.data["teacher"]) and not run.data["images"]["validation"],
+        optimistic=distilled(run.data) and not run.data["images"]["validation"],
         curves=sections.curves(run),
         errors=sections.errors(run),
         mistakes=mistakes(run),

@@ -209,6 +209,8 @@ def stage_title(stage: str) -> str:
         "adapt": "Adapt the teacher",
         "pretrain": "Pretrain on labels",
         "targets": "Store the teacher's targets",
+        "features": "Store the teachers' features",
+        "rate": "Choose the learning rate",
         "distill": "Distill",
         "finetune": "Finetune the student",
         "judge": "Judge the distilled student",

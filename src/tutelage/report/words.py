@@ -10,7 +10,15 @@ from typing import Any
 
 from tutelage.report.numbers import parameters, percent, plural
 
-GROUPS = {"probe": ("Linear probe", "penalty"), "finetune": ("Finetuned", "peak rate")}
+GROUPS = {
+    "probe": ("Linear probe", "penalty"),
+    "finetune": ("Finetuned", "peak rate"),
+    "aft": ("Adaptive feature transfer", "β"),
+    "kd": ("Feature distillation", "β"),
+    "rkd": ("Relational distillation", "β"),
+    "ft": ("Factor transfer", "β"),
+    "b-tuning": ("B-Tuning", "β"),
+}
 """How candidates' groups are called, and what tells their members apart."""
 
 
@@ -44,7 +52,7 @@ def verdict(data: Mapping[str, Any], name: str) -> str:
         data: The content of ``results.json``.
         name: The baseline.
     """
-    what = "Distillation" if data["teacher"] else f"The method {data['method']}"
+    what = "Distillation" if distilled(data) else f"The method {data['method']}"
     other = f"the same student {baseline_words(data, name)}"
     if data["metrics"]["test"] is None:
         return f"Without test data nobody knows whether it beats {other}."
@@ -54,6 +62,11 @@ def verdict(data: Mapping[str, Any], name: str) -> str:
     if gained < 0:
         return f"{what} did not help here: it ended {_compared(gained)} {other} (one seed)."
     return f"{what} gained {_points(gained)} over {other} (one seed)."
+
+
+def distilled(data: Mapping[str, Any]) -> bool:
+    """Return whether the student learned from a teacher that had learned the task."""
+    return isinstance(data["teacher"], Mapping)
 
 
 def gain(data: Mapping[str, Any], name: str) -> float:

@@ -1,0 +1,136 @@
+"""How a teacher's features may hold a student while it learns from labels (Adaptive Feature Transfer and its rivals)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tutelage.objectives import (
+    AdaptiveFeatures,
+    BTuning,
+    Factors,
+    FeatureObjective,
+    FeatureRegression,
+    Relations,
+)
+from tutelage.settings import Settings
+from tutelage.store.plan import DEFAULT_VIEWS
+from tutelage.views.policy import ViewPolicy
+
+Strength = Annotated[float, Field(gt=0)]
+
+
+class RegularizeSettings(Settings):
+    """How the teachers' features hold the student.
+
+    Attributes:
+        betas: Weights of the regularizer to choose from; the source's grid for the method if not given.
+        views: Views of each image whose features are stored; 16 or fewer if not given, and one where all views of an
+            image are the same (``views.augment: none``, as in the source).
+        standardize: Whether each teacher's features are centered and brought to the same norm first, so that none
+            of several outweighs the others by its scale. The source concatenates them as they are.
+        noise: Features without meaning, drawn once for each image from a standard normal distribution, that are
+            put beside the teachers': to see what a method makes of them.
+        variant: Where the source's paper and its released code differ, which of them is followed.
+        kernel: Of ``aft``: ``linear``; ``rbf``; ``none`` matches the features themselves through a learned map.
+        weights: Of the teachers' features in ``aft``: ``diagonal``, one learned weight each; ``identity``, none;
+            ``dense``, a learned matrix.
+        inner_steps: Updates of those weights a step, the student held fixed; 0 learns both together.
+        weight_rate: Learning rate of those weights.
+        temperature: Of the teachers' evidence in ``b-tuning``.
+    """
+
+    betas: tuple[Strength, ...] | None = Field(default=None, min_length=1)
+    views: int | None = Field(default=None, ge=1)
+    standardize: bool = False
+    noise: int = Field(default=0, ge=0, le=1 << 16)
+    variant: Literal["code", "paper"] = "code"
+    kernel: Literal["linear", "rbf", "none"] = "linear"
+    weights: Literal["diagonal", "identity", "dense"] = "diagonal"
+    inner_steps: int = Field(default=0, ge=0, le=100)
+    weight_rate: float = Field(default=1e-2, gt=0)
+    temperature: float = Field(default=0.1, gt=0)
+
+    def resolved(self, epochs: int, policy: ViewPolicy) -> RegularizeSettings:
+        """Fill in how many views are stored.
+
+        Args:
+            epochs: Passes over the labels.
+            policy: What views are drawn from.
+        """
+        most = 1 if policy == ViewPolicy(center=policy.center) else min(self.views or DEFAULT_VIEWS, epochs)
+        return self.model_copy(update={"views": most})
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """A term that is added to the loss on labels.
+
+    Attributes:
+        betas: Its weights to choose from, from the source's appendix A.1.
+        objective: Makes it, given the student's width, the teachers' by name, and the number of classes.
+        reads: Settings that it has of its own; others do not change its outcome.
+    """
+
+    betas: tuple[float, ...]
+    objective: Callable[[int, Mapping[str, int], int, RegularizeSettings], FeatureObjective]
+    reads: frozenset[str] = frozenset()
+
+
+def _adaptive(width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings) -> FeatureObjective:
+    return AdaptiveFeatures(
+        width,
+        widths,
+        standardize=settings.standardize,
+        variant=settings.variant,
+        kernel=settings.kernel,
+        weights=settings.weights,
+        inner_steps=settings.inner_steps,
+        learning_rate=settings.weight_rate,
+    )
+
+
+def _evidence(width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings) -> FeatureObjective:
+    return BTuning(
+        width,
+        widths,
+        classes=classes,
+        standardize=settings.standardize,
+        variant=settings.variant,
+        temperature=settings.temperature,
+    )
+
+
+def _plain(kind: type[FeatureRegression] | type[Relations] | type[Factors]) -> Callable[..., FeatureObjective]:
+    def objective(
+        width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings
+    ) -> FeatureObjective:
+        return kind(width, widths, standardize=settings.standardize, variant=settings.variant)
+
+    return objective
+
+
+_DISTILLATION = (0.1, 1.0, 10.0, 100.0)
+
+REGULARIZERS: dict[str, Regularizer] = {
+    "aft": Regularizer(
+        (3.0, 10.0, 30.0), _adaptive, frozenset({"kernel", "weights", "inner_steps", "weight_rate"})
+    ),
+    "kd": Regularizer(_DISTILLATION, _plain(FeatureRegression)),
+    "rkd": Regularizer(_DISTILLATION, _plain(Relations)),
+    "ft": Regularizer(_DISTILLATION, _plain(Factors)),
+    "b-tuning": Regularizer((1.0, 1e2, 1e3, 1e4), _evidence, frozenset({"temperature"})),
+}
+"""By the name of their method."""
+
+_OWN = frozenset().union(*(each.reads for each in REGULARIZERS.values()))
+
+
+def settings_of(name: str, settings: RegularizeSettings) -> dict[str, object]:
+    """Return the settings that a regularizer reads, plain data, its weights included."""
+    regularizer = REGULARIZERS[name]
+    data = settings.model_dump(mode="json", exclude=set(_OWN - regularizer.reads))
+    return {**data, "betas": list(settings.betas or regularizer.betas)}
