@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 
 from tutelage.data.batch import Batch
+from tutelage.data.samples import Samples
 from tutelage.models.outputs import Outputs
-from tutelage.objectives import OBJECTIVES, ImageFeatures, Logits, Objective, Patches, Supervised
+from tutelage.objectives import (
+    OBJECTIVES,
+    AdaptiveFeatures,
+    BTuning,
+    Factors,
+    FeatureRegression,
+    ImageFeatures,
+    Logits,
+    Objective,
+    Patches,
+    Relations,
+    Supervised,
+)
 from tutelage.tasks import Classification
 
 MADE: dict[str, Callable[[], Objective]] = {
@@ -18,6 +32,11 @@ MADE: dict[str, Callable[[], Objective]] = {
     "logits": lambda: Logits(temperature=2.0),
     "patches": lambda: Patches(5, 5),
     "image": lambda: ImageFeatures(5, {"features": 5}, width=3),
+    "aft": lambda: AdaptiveFeatures(5, {"one": 5, "timm:other.two": 5}),
+    "kd": lambda: FeatureRegression(5, {"one": 5, "timm:other.two": 5}, standardize=True),
+    "rkd": lambda: Relations(5, {"one": 5, "timm:other.two": 5}),
+    "ft": lambda: Factors(5, {"one": 5, "timm:other.two": 5}),
+    "b-tuning": lambda: BTuning(5, {"one": 5, "timm:other.two": 5}, classes=3),
 }
 OUTPUTS = {field.name for field in fields(Outputs)}
 SIZES = {"logits": (4, 3), "features": (4, 5), "embedding": (4, 6), "patches": (4, 5, 2, 2)}
@@ -30,8 +49,8 @@ def outputs(names: frozenset[str], seed: int, *, grad: bool = False) -> Outputs:
     return Outputs(**{name: torch.randn(SIZES[name], generator=generator).requires_grad_(grad) for name in names})
 
 
-def call(objective: Objective):
-    """Return the losses of a batch of four, and the student's outputs that they were computed from."""
+def example(objective: Objective):
+    """Return a batch of four with all that the objective asks for and nothing else."""
     needs = objective.needs
     targets = torch.tensor([0, 1, 2, 1]) if needs.labels else None
     groups = {group: torch.zeros(4, 3, 2, 2) for group in needs.groups}
@@ -39,9 +58,29 @@ def call(objective: Objective):
     student = {group: outputs(needs.student, 0, grad=True) for group in needs.groups}
     seen = needs.teacher_groups or needs.groups
     teachers = {
-        teacher: {group: outputs(names, 1) for group in seen} for teacher, names in (needs.teachers or {}).items()
+        teacher: {group: outputs(names, seed) for group in seen}
+        for seed, (teacher, names) in enumerate((needs.teachers or {}).items(), start=1)
     }
-    return objective(batch, student, teachers), student
+    return batch, student, teachers
+
+
+def prepared(name: str, *, seed: int = 0) -> Objective:
+    """Return an objective that has seen the training samples: that batch."""
+    torch.manual_seed(seed)
+    objective = MADE[name]()
+    batch, student, targets = example(objective)
+    labels = np.array([0, 1, 2, 1]) if objective.needs.labels else None
+    samples = Samples(("a", "b", "c", "d"), texts=["text"] * 4, targets=labels, classes=("x", "y", "z"))
+    fixed = {group: given.detach() for group, given in student.items()}
+    objective.prepare(samples, iter([(batch, fixed, targets)]))
+    return objective
+
+
+def call(objective: Objective):
+    """Return the losses of a batch of four, and the student's outputs that they were computed from."""
+    batch, student, targets = example(objective)
+    objective.inner_step(batch, {group: given.detach() for group, given in student.items()}, targets)
+    return objective(batch, student, targets), student
 
 
 def test_every_objective_is_here() -> None:
@@ -64,14 +103,14 @@ def test_it_needs_outputs_that_exist(name: str) -> None:
 @objectives
 def test_what_it_needs_is_enough_for_a_finite_loss(name: str) -> None:
     # The call gives no other output, teacher, group or label than it asks for.
-    losses, _ = call(MADE[name]())
+    losses, _ = call(prepared(name))
     assert losses
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
 
 
 @objectives
 def test_its_gradient_reaches_every_output_of_the_student_that_it_needs(name: str) -> None:
-    losses, student = call(MADE[name]())
+    losses, student = call(prepared(name))
     sum(losses.values()).backward()
     for given in student.values():
         for each in (value for value in vars(given).values() if value is not None):
@@ -81,7 +120,7 @@ def test_its_gradient_reaches_every_output_of_the_student_that_it_needs(name: st
 
 @objectives
 def test_its_groups_hold_each_of_its_parameters_once(name: str) -> None:
-    objective = MADE[name]()
+    objective = prepared(name)
     grouped = [id(parameter) for group in objective.param_groups(0.1) for parameter in group["params"]]
     trained = [id(parameter) for parameter in objective.parameters() if parameter.requires_grad]
     assert sorted(grouped) == sorted(trained)
@@ -89,9 +128,29 @@ def test_its_groups_hold_each_of_its_parameters_once(name: str) -> None:
 
 @objectives
 def test_its_groups_bring_their_learning_rate(name: str) -> None:
-    assert all(group["lr"] > 0 for group in MADE[name]().param_groups(0.1))
+    assert all(group["lr"] > 0 for group in prepared(name).param_groups(0.1))
 
 
 @objectives
 def test_it_leaves_no_name_to_the_total_loss(name: str) -> None:
-    assert "loss" not in call(MADE[name]())[0]
+    assert "loss" not in call(prepared(name))[0]
+
+
+@objectives
+def test_preparing_leaves_the_random_numbers_of_training_alone(name: str) -> None:
+    torch.manual_seed(0)
+    MADE[name]()
+    before = torch.get_rng_state()
+    prepared(name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@objectives
+def test_all_that_it_has_prepared_is_in_its_state(name: str) -> None:
+    # One that was made and prepared otherwise loses the same once it has the other's state, as after a resume.
+    first, second = prepared(name), prepared(name, seed=1)
+    second.load_state_dict(first.state_dict())
+    losses, again = (call(objective)[0] for objective in (first, second))
+    assert {each: value.item() for each, value in losses.items()} == {
+        each: value.item() for each, value in again.items()
+    }

@@ -230,7 +230,7 @@ class MemoryBank(Objective):
 
     def prepare(self, samples, examples) -> None:
         self.register_buffer("bank", torch.zeros(len(samples), WIDTH))
-        for batch, targets in examples:
+        for batch, _, targets in examples:
             self.bank[batch.indices] = targets["teacher"]["view"].require("features")
 
     def forward(self, batch, student, targets) -> dict[str, Tensor]:

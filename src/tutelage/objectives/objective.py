@@ -47,8 +47,15 @@ class Objective(nn.Module):
 
     needs: Needs = Needs()
 
-    def prepare(self, samples: Samples, examples: Iterable[tuple[Batch, Targets]]) -> None:
-        """Look at the training samples and one epoch of batches with their targets, before the first step."""
+    def prepare(self, samples: Samples, examples: Iterable[tuple[Batch, StudentOutputs, Targets]]) -> None:
+        """Look at the training samples before the first step.
+
+        Args:
+            samples: All of them.
+            examples: Each of them once, in batches, with the student's outputs at its start (eval mode, no gradient)
+                and the teachers' targets. Nothing is computed before it is asked for: a batch when it is its turn,
+                the student's outputs of a view group when they are looked up, so that it runs for nobody else.
+        """
 
     def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
         """Return named scalar losses; their sum, times the objective's weight, is minimized."""

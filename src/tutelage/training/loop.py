@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +21,7 @@ from tutelage.errors import TrainingError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
 from tutelage.models.outputs import Outputs
-from tutelage.objectives import Targets
+from tutelage.objectives import StudentOutputs, Targets
 from tutelage.progress import Progress
 from tutelage.training.average import WeightAverage
 from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
@@ -209,11 +211,33 @@ class _Trainer:
         finally:
             source.close()
 
-    def examples(self) -> Iterator[tuple[Batch, Targets]]:
-        """Yield one epoch of batches with their targets, for ``prepare``."""
-        for batch in self.phase.loader.epoch(0):
-            moved = batch.to(self.world.device)
-            yield moved, self.phase.targets(moved)
+    def examples(self) -> Iterator[tuple[Batch, StudentOutputs, Targets]]:
+        """Yield every sample once, in batches, with the student's outputs as it is now and the targets.
+
+        For ``prepare``. Every process gets all of the samples, so that all of them prepare the same.
+        """
+        loader = self.phase.loader
+        source = loader.ready(loader.view(0, np.arange(len(loader.samples))))
+        needs = self.phase.student_needs()
+        try:
+            for batch in source:
+                moved = batch.to(self.world.device)
+                with precision(self.world.device):
+                    targets = self.phase.targets(moved)
+                yield moved, _WhenRead(needs, functools.partial(self._at_start, moved)), targets
+        finally:
+            source.close()
+
+    def _at_start(self, batch: Batch, group: str, needs: frozenset[str]) -> Outputs:
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            with torch.no_grad(), precision(self.world.device):
+                outputs: Outputs = self.model(batch.inputs[group], needs)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        return outputs
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step."""
@@ -301,6 +325,27 @@ class _Trainer:
         """Return the weights and what they cost."""
         raw = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         return Trained(raw, None if self.average is None else self.average.state, self.history, self.cost)
+
+
+class _WhenRead(Mapping[str, Outputs]):
+    """The student's outputs of each view group, computed when they are looked up."""
+
+    def __init__(
+        self, needs: Mapping[str, frozenset[str]], compute: Callable[[str, frozenset[str]], Outputs]
+    ) -> None:
+        self._needs, self._compute = needs, compute
+        self._found: dict[str, Outputs] = {}
+
+    def __getitem__(self, group: str) -> Outputs:
+        if group not in self._found:
+            self._found[group] = self._compute(group, self._needs[group])
+        return self._found[group]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._needs)
+
+    def __len__(self) -> int:
+        return len(self._needs)
 
 
 def precision(device: torch.device) -> AbstractContextManager[Any]:
