@@ -532,6 +532,14 @@ def test_a_batch_of_one_image_has_no_kernel() -> None:
         make_recipe({**MINIMAL, "method": "aft"}, {"finetune.batch_size": 1})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"regularize.kernel": "none"}, {"regularize.inner_steps": 5}], ids=["kernel", "inner"]
+)
+def test_what_learns_nothing_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="weights: identity"):
+        make_recipe({**MINIMAL, "method": "aft"}, {"regularize.weights": "identity", **changes})
+
+
 @pytest.mark.parametrize(("augment", "views"), [("none", 1), ("light", 16)])
 def test_one_view_is_stored_where_all_are_the_same(augment: str, views: int) -> None:
     assert resolved(8, method="aft", views__augment=augment).regularize.views == views

@@ -12,10 +12,8 @@ from tests.methods.tiny_jobs import tiny_job
 from tests.training.tiny_models import WIDTH
 
 from tutelage.data.batch import DEFAULT_GROUP, Batch
-from tutelage.errors import ModelError
-from tutelage.methods.features import NOISE, Noise, StoredFeatures, check_features, features, stored_features
+from tutelage.methods.features import NOISE, Noise, StoredFeatures, features, stored_features
 from tutelage.methods.job import Job
-from tutelage.models.outputs import Outputs
 from tutelage.training.phase import TargetSource
 
 TWO = ["timm:test_efficientnet", "timm:test_vit"]
@@ -91,20 +89,3 @@ def test_two_teachers_share_what_is_stored_with_each_alone(tmp_path: Path) -> No
 def test_a_stage_names_its_teachers(tmp_path: Path) -> None:
     job = tiny_job(tmp_path, "aft", teacher=TWO)
     assert len(features(job, {}).results["teachers"]) == 2
-
-
-class _Broken:
-    def __init__(self, value: float) -> None:
-        self._value = value
-
-    def __call__(self, batch: Batch, groups: Any, needs: Any) -> dict[str, Outputs]:
-        return {DEFAULT_GROUP: Outputs(features=torch.full((len(batch), 4), self._value))}
-
-
-@pytest.mark.parametrize(
-    ("value", "words"), [(float("nan"), "of 12 of 12 images are not finite"), (0.5, "are the same for all 12 images")]
-)
-def test_features_that_tell_nothing_are_refused(tmp_path: Path, value: float, words: str) -> None:
-    job = tiny_job(tmp_path, "aft")
-    with pytest.raises(ModelError, match=f"teacher big: its features {words}"):
-        check_features(_Broken(value), job.loader(job.labeled, 4, mixed=False), "big")

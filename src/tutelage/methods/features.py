@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tutelage.data.batch import DEFAULT_GROUP, Batch
 from tutelage.data.loader import Loader
 from tutelage.data.samples import IntArray, Samples
-from tutelage.errors import ModelError
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.model import parameter_count, weight_hash
@@ -127,7 +125,6 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         spec = _spec(job, loader, teacher_identity(teacher), width)
         found = open_targets(_root(job), spec, _views(job))
         stored = found or _build(job, spec, loader, name)
-        check_features(stored, loader, name)
         cost.add(stored.cost)
         cost.seconds += stored.cost.seconds
         params = parameter_count(teacher.encoder)
@@ -136,29 +133,6 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         kept[name] = {"teacher": dict(spec.teacher), "width": width, "bytes": stored.nbytes, "reused": found is not None}
     results = {"teachers": teachers, "stored": kept, "views": _views(job), "images": len(job.labeled)}
     return results, cost.as_dict()
-
-
-def check_features(stored: TargetSource, loader: Loader, teacher: str) -> None:
-    """Check that features can tell images apart, before a student is held by them.
-
-    Raises:
-        ModelError: Some are not finite, or they are the same for every image.
-    """
-    parts: list[Tensor] = []
-    for batch in loader.view(0, np.arange(len(loader.samples))):
-        parts.append(stored(batch, (DEFAULT_GROUP,), frozenset({"features"}))[DEFAULT_GROUP].require("features"))
-    values = torch.cat(parts)
-    if not bool(torch.isfinite(values).all()):
-        bad = int((~torch.isfinite(values)).any(dim=1).sum())
-        raise ModelError(
-            f"teacher {teacher}: its features of {bad} of {len(values)} images are not finite; try another "
-            "views.teacher_size, or another teacher"
-        )
-    if len(values) > 1 and float(values.double().var(dim=0).max()) == 0.0:
-        raise ModelError(
-            f"teacher {teacher}: its features are the same for all {len(values)} images, so that nothing can be "
-            "learned from them; try another views.teacher_size, or another teacher"
-        )
 
 
 def _build(job: Job, spec: TargetSpec, loader: Loader, name: str) -> CachedTargets:

@@ -184,6 +184,7 @@ class FinetuneFit:
                 self.model.encoder.widths["features"],
                 self.held.features.widths,
                 len(self.job.labeled.classes),
+                self.job.recipe.seed,
                 self.job.recipe.regularize,
             ).to(self.job.world.device)
         }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tutelage.objectives import (
     AdaptiveFeatures,
@@ -34,7 +34,8 @@ class RegularizeSettings(Settings):
             of several outweighs the others by its scale. The source concatenates them as they are.
         noise: Features without meaning, drawn once for each image from a standard normal distribution, that are
             put beside the teachers': to see what a method makes of them.
-        variant: Where the source's paper and its released code differ, which of them is followed.
+        variant: Where the source's paper and its released code differ (in ``kd``, in ``rkd``, and in ``aft`` without a
+            kernel), which of them is followed.
         kernel: Of ``aft``: ``linear``; ``rbf``; ``none`` matches the features themselves through a learned map.
         weights: Of the teachers' features in ``aft``: ``diagonal``, one learned weight each; ``identity``, none;
             ``dense``, a learned matrix.
@@ -54,6 +55,14 @@ class RegularizeSettings(Settings):
     weight_rate: float = Field(default=1e-2, gt=0)
     temperature: float = Field(default=0.1, gt=0)
 
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> RegularizeSettings:
+        if self.weights == "identity" and self.kernel == "none":
+            raise ValueError("kernel: none needs a map to the student's features, which weights: identity rules out")
+        if self.weights == "identity" and self.inner_steps:
+            raise ValueError("inner_steps: with weights: identity there is nothing to update")
+        return self
+
     def resolved(self, epochs: int, policy: ViewPolicy) -> RegularizeSettings:
         """Fill in how many views are stored.
 
@@ -70,59 +79,60 @@ class Regularizer:
     """A term that is added to the loss on labels.
 
     Attributes:
-        betas: Its weights to choose from, from the source's appendix A.1.
-        objective: Makes it, given the student's width, the teachers' by name, and the number of classes.
-        reads: Settings that it has of its own; others do not change its outcome.
+        betas: Its weights to choose from: the source's grid for images (appendix A.1).
+        objective: Makes it, given the student's width, the teachers' by name, the number of classes, and a seed.
+        reads: Settings that not all of them read.
     """
 
     betas: tuple[float, ...]
-    objective: Callable[[int, Mapping[str, int], int, RegularizeSettings], FeatureObjective]
+    objective: Callable[[int, Mapping[str, int], int, int, RegularizeSettings], FeatureObjective]
     reads: frozenset[str] = frozenset()
-
-
-def _adaptive(width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings) -> FeatureObjective:
-    return AdaptiveFeatures(
-        width,
-        widths,
-        standardize=settings.standardize,
-        variant=settings.variant,
-        kernel=settings.kernel,
-        weights=settings.weights,
-        inner_steps=settings.inner_steps,
-        learning_rate=settings.weight_rate,
-    )
-
-
-def _evidence(width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings) -> FeatureObjective:
-    return BTuning(
-        width,
-        widths,
-        classes=classes,
-        standardize=settings.standardize,
-        variant=settings.variant,
-        temperature=settings.temperature,
-    )
-
-
-def _plain(kind: type[FeatureRegression] | type[Relations] | type[Factors]) -> Callable[..., FeatureObjective]:
-    def objective(
-        width: int, widths: Mapping[str, int], classes: int, settings: RegularizeSettings
-    ) -> FeatureObjective:
-        return kind(width, widths, standardize=settings.standardize, variant=settings.variant)
-
-    return objective
 
 
 _DISTILLATION = (0.1, 1.0, 10.0, 100.0)
 
 REGULARIZERS: dict[str, Regularizer] = {
     "aft": Regularizer(
-        (3.0, 10.0, 30.0), _adaptive, frozenset({"kernel", "weights", "inner_steps", "weight_rate"})
+        (3.0, 10.0, 30.0),
+        lambda student, widths, classes, seed, settings: AdaptiveFeatures(
+            student,
+            widths,
+            standardize=settings.standardize,
+            kernel=settings.kernel,
+            weights=settings.weights,
+            inner_steps=settings.inner_steps,
+            learning_rate=settings.weight_rate,
+            variant=settings.variant,
+        ),
+        frozenset({"kernel", "weights", "inner_steps", "weight_rate", "variant"}),
     ),
-    "kd": Regularizer(_DISTILLATION, _plain(FeatureRegression)),
-    "rkd": Regularizer(_DISTILLATION, _plain(Relations)),
-    "ft": Regularizer(_DISTILLATION, _plain(Factors)),
-    "b-tuning": Regularizer((1.0, 1e2, 1e3, 1e4), _evidence, frozenset({"temperature"})),
+    "kd": Regularizer(
+        _DISTILLATION,
+        lambda student, widths, classes, seed, settings: FeatureRegression(
+            student, widths, standardize=settings.standardize, variant=settings.variant
+        ),
+        frozenset({"variant"}),
+    ),
+    "rkd": Regularizer(
+        _DISTILLATION,
+        lambda student, widths, classes, seed, settings: Relations(
+            student, widths, standardize=settings.standardize, variant=settings.variant
+        ),
+        frozenset({"variant"}),
+    ),
+    "ft": Regularizer(
+        _DISTILLATION,
+        lambda student, widths, classes, seed, settings: Factors(
+            student, widths, standardize=settings.standardize, seed=seed
+        ),
+    ),
+    "b-tuning": Regularizer(
+        (1.0, 1e2, 1e3, 1e4),
+        lambda student, widths, classes, seed, settings: BTuning(
+            student, widths, classes=classes, standardize=settings.standardize, temperature=settings.temperature
+        ),
+        frozenset({"temperature"}),
+    ),
 }
 """By the name of their method."""
 
