@@ -1,0 +1,152 @@
+"""What a finished run says about its method: learned weights, a probe on them, and what training and using it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.analysis.inference import Inference, inference_times
+from tutelage.analysis.opened import Opened, open_finished
+from tutelage.analysis.overhead import StepTimes, training_overhead
+from tutelage.analysis.probes import Labeled, ProbeGain, probe_gain
+from tutelage.analysis.teachers import labeled_splits, teacher_features
+from tutelage.analysis.weights import WeightSummary, summarize_weights
+from tutelage.data.batch import DEFAULT_GROUP, Batch
+from tutelage.data.samples import Samples
+from tutelage.errors import RunError
+from tutelage.methods import METHODS
+from tutelage.methods.features import NOISE, Noise
+from tutelage.methods.regularizers import REGULARIZERS
+from tutelage.models.outputs import Outputs
+from tutelage.models.weights import load_weights
+from tutelage.objectives import AdaptiveFeatures
+from tutelage.progress import Progress
+
+LEARNS = "aft"
+"""The method that learns what features are worth."""
+
+
+@dataclass(frozen=True)
+class RunAnalysis:
+    """What a run says; a part is ``None`` where it does not apply, and ``left_out`` says why.
+
+    Attributes:
+        folder: The run folder.
+        about: Plain data: ``method``, ``student``, ``teachers``, ``seed``, ``labels`` (images), ``beta``, ``device``.
+        weights: Of each teacher's features, by its name; noise comes last.
+        probes: A linear probe on weighted features beside one on plain ones.
+        training: A training step with and without the regularizer.
+        inference: The student, then its teachers.
+        left_out: Why a part is missing, by its name.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    weights: Mapping[str, WeightSummary] | None
+    probes: ProbeGain | None
+    training: StepTimes | None
+    inference: list[Inference] | None
+    left_out: Mapping[str, str]
+
+
+def analyze_run(folder: Path, progress: Progress) -> RunAnalysis:
+    """Analyze a finished run.
+
+    Raises:
+        RunError: It is not finished, its data have changed since, or there is nothing to analyze in it.
+        TutelageError: Its data or models cannot be had any more.
+    """
+    with open_finished(folder, progress) as run:
+        job, method = run.job, METHODS[run.job.recipe.method]
+        left_out: dict[str, str] = {}
+        objective = None
+        if job.recipe.method != LEARNS:
+            why = f"only {LEARNS} learns what each feature is worth, and this is a run of {job.recipe.method}"
+            left_out |= {"weights": why, "probes": why}
+        else:
+            objective = _objective(run)
+            if objective.feature_weights is None:
+                settings = job.recipe.regularize
+                why = (
+                    f"this run learned no weight for each feature (regularize.kernel: {settings.kernel}, "
+                    f"regularize.weights: {settings.weights})"
+                )
+                left_out |= {"weights": why, "probes": why}
+                objective = None
+        if not method.held:
+            left_out["training"] = f"nothing holds the student of {job.recipe.method} while it learns from the labels"
+        if not method.needs_teacher:
+            left_out["inference"] = f"{job.recipe.method} has no teacher to set the student beside"
+        if len(left_out) == 4:
+            raise RunError(
+                f"{folder}: nothing to analyze in a run of {job.recipe.method}; give a run of a method with a teacher "
+                f"(tutelage transfer RECIPE --method {LEARNS}), or a comparison (tutelage compare RECIPE --methods "
+                f"stl,{LEARNS},kd)"
+            )
+        found = run.stages["finetune"].results.get("regularizer") if method.held else None
+        weights = None
+        if objective is not None and objective.feature_weights is not None:
+            weights = summarize_weights(objective.feature_weights.cpu().numpy(), objective.widths)
+        return RunAnalysis(
+            folder,
+            about={
+                "method": job.recipe.method,
+                "student": job.recipe.student,
+                "teachers": list(job.recipe.teachers),
+                "seed": job.recipe.seed,
+                "labels": len(job.labeled),
+                "beta": None if found is None else found["beta"],
+                "device": str(job.world.device),
+            },
+            weights=weights,
+            probes=None if objective is None else _probes(run, objective),
+            training=None if "training" in left_out else training_overhead(job, run.stages),
+            inference=None if "inference" in left_out else inference_times(job),
+            left_out=left_out,
+        )
+
+
+def _objective(run: Opened) -> AdaptiveFeatures:
+    """Return what held the student, as its training left it."""
+    job, stage = run.job, run.stages["finetune"]
+    found = stage.results["regularizer"]
+    width = job.new_student().encoder.widths["features"]
+    classes = len(job.labeled.classes)
+    objective = REGULARIZERS[found["name"]].objective(width, found["widths"], classes, job.recipe.regularize)
+    load_weights(stage.folder / "regularizer.safetensors", objective)
+    assert isinstance(objective, AdaptiveFeatures)
+    return objective
+
+
+def _probes(run: Opened, objective: AdaptiveFeatures) -> ProbeGain:
+    job, weights = run.job, objective.feature_weights
+    assert weights is not None
+    parts = {"labeled": job.labeled, "validation": job.validation, "test": run.data.test}
+    features = {
+        name: _as_read(objective, by_teacher, parts[name], job.recipe.seed)
+        for name, by_teacher in teacher_features(job, parts).items()
+    }
+    seen = [features[name] for name in ("labeled", "validation") if name in features]
+    labeled, splits = labeled_splits(job, torch.cat(seen))
+    test = None
+    if run.data.test is not None:
+        test = Labeled(features["test"], torch.from_numpy(run.data.test.labels()))
+    return probe_gain(weights.cpu(), labeled, splits, test, classes=len(job.labeled.classes))
+
+
+def _as_read(
+    objective: AdaptiveFeatures, by_teacher: Mapping[str, Tensor], samples: Samples | None, seed: int
+) -> Tensor:
+    """Return all teachers' features side by side as the method reads them, noise included, [N, D]."""
+    assert samples is not None
+    targets = {name: {DEFAULT_GROUP: Outputs(features=values)} for name, values in by_teacher.items()}
+    if NOISE in objective.widths:
+        batch = Batch({}, {}, torch.arange(len(samples)))
+        drawn = Noise(samples, objective.widths[NOISE], seed=seed)
+        targets[NOISE] = dict(drawn(batch, (DEFAULT_GROUP,), frozenset({"features"})))
+    return objective.teacher_features(targets)

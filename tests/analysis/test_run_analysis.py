@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tutelage.analysis.analyze import analyze, as_data
+from tutelage.analysis.of_run import RunAnalysis
+from tutelage.errors import RunError
+from tutelage.evaluation.results import Result
+
+if TYPE_CHECKING:
+    from conftest import Make
+
+
+@pytest.fixture(scope="module")
+def found(aft: Result) -> RunAnalysis:
+    analysis = analyze(aft.folder)
+    assert isinstance(analysis, RunAnalysis)
+    return analysis
+
+
+def test_weights_are_those_that_training_left(found: RunAnalysis, aft: Result) -> None:
+    assert found.weights is not None
+    assert {name: each.features for name, each in found.weights.items()} == {
+        "toy:color": 3,
+        "toy:noise": 6,
+        "noise": 7,
+    }
+    folder = aft.folder / aft.data["folders"]["finetune"]
+    weights = torch.sigmoid(load_file(folder / "regularizer.safetensors")["weights"].double())
+    parts = weights.split([3, 6, 7])
+    for part, each in zip(parts, found.weights.values(), strict=True):
+        assert each.mean == pytest.approx(float(part.mean()), abs=1e-6)
+    assert float((weights - 0.5).abs().max()) > 1e-4  # something was learned
+
+
+def test_every_part_of_a_run_with_test_data_is_there(found: RunAnalysis) -> None:
+    assert found.left_out == {}
+    assert found.probes is not None
+    assert found.probes.images == 12
+    assert found.probes.plain.test == pytest.approx(found.probes.weighted.test - found.probes.difference)
+    assert found.training is not None
+    assert found.training.batch_size == 12
+    assert found.inference is not None
+    assert [each.name for each in found.inference] == ["timm:test_efficientnet", "toy:color", "toy:noise"]
+
+
+def test_looking_at_a_run_changes_nothing_but_the_page(aft: Result) -> None:
+    def kept() -> dict[Path, tuple[int, int]]:
+        files = (path for path in aft.folder.rglob("*") if path.is_file() and path.name != "analysis.html")
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+    before = kept()
+    (aft.folder / "analysis.html").unlink(missing_ok=True)
+    analyze(aft.folder)
+    assert kept() == before
+    assert (aft.folder / "analysis.html").exists()
+
+
+def test_data_are_plain_and_complete(found: RunAnalysis) -> None:
+    data = json.loads(json.dumps(as_data(found), allow_nan=False))
+    assert data["kind"] == "run"
+    assert data.keys() >= {"schema", "folder", "page", "about", "weights", "probes", "training", "inference", "left_out"}
+    assert data["probes"]["plain"].keys() == {"penalty", "edge", "held_out", "test"}
+    assert len(data["training"]["ratio"]) == 3
+
+
+def test_changed_data_are_told_before_anything_is_measured(aft: Result, colors: Path) -> None:
+    picture = colors / "train" / "red" / "0.png"
+    status = picture.stat()
+    every = sorted(colors.glob("train/*/*.png"))
+    before = [path.stat() for path in every]
+    for path in every:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+    try:
+        with pytest.raises(RunError, match="its stage 'features' is not what its recipe and data would make now"):
+            analyze(aft.folder)
+    finally:
+        for path, each in zip(every, before, strict=True):
+            os.utime(path, ns=(each.st_atime_ns, each.st_mtime_ns))
+
+
+def test_without_test_data_there_is_no_verdict_on_the_probe(make_run: Make) -> None:
+    found = analyze(make_run(data__test=None).folder)
+    assert isinstance(found, RunAnalysis)
+    assert found.probes is not None
+    assert (found.probes.difference, found.probes.interval, found.probes.plain.test) == (None, None, None)
+    assert "There are no test data" in (found.folder / "analysis.html").read_text()
+
+
+def test_a_rival_has_no_weights_but_its_time(make_run: Make) -> None:
+    found = analyze(make_run("kd").folder)
+    assert isinstance(found, RunAnalysis)
+    assert found.left_out.keys() == {"weights", "probes"}
+    assert "this is a run of kd" in found.left_out["weights"]
+    assert found.training is not None
+
+
+def test_a_dense_map_has_no_weight_for_each_feature(make_run: Make) -> None:
+    found = analyze(make_run(regularize__weights="dense").folder)
+    assert "regularize.weights: dense" in found.left_out["weights"]
+
+
+def test_a_run_with_nothing_to_analyze_says_what_has(make_run: Make) -> None:
+    with pytest.raises(RunError, match=r"in a run of scratch; .* --method aft\), or a comparison"):
+        analyze(make_run("scratch", teacher=None).folder)
+
+
+def test_another_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds neither results.json nor comparison.json"):
+        analyze(tmp_path)
