@@ -26,6 +26,8 @@ def main(labeled: str, test: str, unlabeled: str) -> None:
         methods=["scratch", "agnostic-image", "task-oriented"],
         labels=[5, 10],
         transfer={"related": None, "unlabeled": unlabeled},
+        # Does it matter how the teacher is adapted? A change of the recipe that is for one method alone.
+        variants={"plain": {}, "task-oriented / probed teacher": {"adapt.modes": ["probe"]}},
         out="runs/compared",
     )
     print(*tutelage.verdicts(comparison), sep="\n\n")

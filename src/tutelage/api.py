@@ -76,6 +76,7 @@ def compare(
     start: Sequence[str] = (),
     budgets: Sequence[str] = (),
     points: int = POINTS,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | Path,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -91,6 +92,8 @@ def compare(
         start: ``random``, ``pretrained`` or both; the recipe's if none is given.
         budgets: Also compare with so many FLOPs (``"2e13"``) or seconds (``"300s"``) for each method.
         points: Checkpoints tested on the way through each pretraining.
+        variants: Changes of the recipe that are compared beside each other, by name: ``{"plain": {}, "warm":
+            {"distill.temperature": 3}}``; a name such as ``"task-oriented / warm"`` is for some methods alone.
         out: The comparison's folder.
         settings: Any other keys, dotted: ``{"distill.epochs": 50}``.
         progress: Shows where work is; silent where not given.
@@ -111,6 +114,7 @@ def compare(
         starts=start,
         budgets=budgets,
         points=points,
+        variants=variants,
     )
     return run_grid(made, grid, Path(out), progress=progress)
 

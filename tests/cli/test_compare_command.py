@@ -65,3 +65,12 @@ def test_a_failed_cell_has_its_exit_code(recipe: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["compare", str(recipe), *asked])
     assert result.exit_code == 1
     assert "a budget of 10 is too small" in result.stderr
+
+
+def test_variants_are_cells_that_share_what_they_do_not_change(recipe: Path, tmp_path: Path) -> None:
+    variants = ["--variant", "plain", "--variant", "warm: distill.temperature=3"]
+    asked = ["--methods", "scratch", "--seeds", "1", *variants, "--plan", "--json", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["compare", str(recipe), *asked])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["cells"], found["stages"]["finetune"]["count"]) == (2, 1)

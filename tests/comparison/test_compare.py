@@ -17,7 +17,8 @@ from tutelage.comparison import compare as module
 from tutelage.comparison.compare import compare, plan
 from tutelage.comparison.forecast import method_cost
 from tutelage.comparison.grid import Grid, make_grid
-from tutelage.comparison.layout import Layout
+from tutelage.comparison.layout import Layout, made_up_results
+from tutelage.comparison.stages import PlannedStages
 from tutelage.comparison.table import Comparison, Outcome, read_comparison
 from tutelage.errors import RecipeError, RunError, TrainingError
 from tutelage.progress import Quiet
@@ -278,9 +279,9 @@ def test_within_a_budget_a_method_trains_as_long_as_that_allows(data: Path, tmp_
     with world("cpu") as here:
         layout = Layout(recipe(data), asked, tmp_path, here)
         job = layout.job(cell, Run(tmp_path), Quiet())
-        spent = method_cost(job, layout.speeds()).flops
+        spent = method_cost(job, layout.speeds(cell)).flops
         longer = replace(job, recipe=_longer(job.recipe, method))
-        assert spent <= budget < method_cost(longer, layout.speeds()).flops
+        assert spent <= budget < method_cost(longer, layout.speeds(cell)).flops
 
 
 def _longer(recipe: Recipe, method: str) -> Recipe:
@@ -310,3 +311,97 @@ def test_every_failed_cell_has_a_traceback_of_its_own(data: Path, tmp_path: Path
     kept = {path.name: path.read_text() for path in (tmp_path / "small" / "failures").iterdir()}
     assert len(kept) == 2
     assert all("RecipeError: a budget of" in text for text in kept.values())
+
+
+@pytest.fixture(scope="module")
+def varied(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Grid, Comparison]:
+    """Two methods in three variants, which change nothing for scratch."""
+    folder = tmp_path_factory.mktemp("varied") / "comparison"
+    asked = grid(
+        data,
+        methods=["scratch", "task-oriented-lp"],
+        labels=["3"],
+        transfers=["related"],
+        points=0,
+        variants={
+            "plain": {},
+            "warm": {"distill.temperature": 3},
+            "task-oriented-lp / larger": {"views.teacher_size": 64},
+        },
+    )
+    return folder, asked, compare(recipe(data), asked, folder)
+
+
+def test_every_variant_has_an_outcome(varied: tuple[Path, Grid, Comparison]) -> None:
+    assert [(each.cell.method, each.cell.variant, each.error) for each in varied[2].outcomes] == [
+        ("scratch", "plain", None),
+        ("scratch", "warm", None),
+        ("task-oriented-lp", "plain", None),
+        ("task-oriented-lp", "warm", None),
+        ("task-oriented-lp", "larger", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    [
+        ("adapt-probe", 2),  # at each of two sizes; whatever the temperature
+        ("distill", 3),
+        ("finetune", 1 + 3),  # scratch but once
+    ],
+)
+def test_variants_share_what_they_do_not_change(
+    varied: tuple[Path, Grid, Comparison], stage: str, count: int
+) -> None:
+    assert stages(varied[0])[stage] == count
+
+
+def test_a_comparison_says_what_its_variants_are(varied: tuple[Path, Grid, Comparison]) -> None:
+    assert read_comparison(varied[0]).about["variants"] == {
+        "plain": {},
+        "warm": {"distill.temperature": 3},
+        "larger": {"views.teacher_size": 64},
+    }
+
+
+def test_a_plan_of_variants_counts_the_stages_that_then_run(
+    varied: tuple[Path, Grid, Comparison], data: Path, tmp_path: Path
+) -> None:
+    folder, asked, _ = varied
+    planned = plan(recipe(data), asked, tmp_path)["stages"]
+    done = {name: count for name, count in stages(folder).items() if name in planned}
+    assert {name: each["count"] for name, each in planned.items()} == done
+    assert planned["distill"]["seconds"] > 0
+
+
+def test_a_finished_comparison_without_variants_serves_those_that_are_added(
+    varied: tuple[Path, Grid, Comparison], data: Path
+) -> None:
+    plain = grid(data, methods=["scratch", "task-oriented-lp"], labels=["3"], transfers=["related"], points=0)
+    assert plan(recipe(data), plain, varied[0])["finished"] == 2
+
+
+def test_a_method_without_a_teacher_is_the_same_whatever_the_teacher(data: Path, tmp_path: Path) -> None:
+    given = recipe(data, **{"views.teacher_size": None})
+    other = {"teacher": "timm:vit_tiny_patch16_224"}
+    asked = make_grid(given, methods=["scratch", "task-oriented-lp"], seeds=1, variants={"plain": {}, "other": other})
+    judged: dict[str, set[str]] = {}
+    with world("cpu") as here:
+        layout = Layout(given, asked, tmp_path, here)
+        for cell in asked.cells:
+            job = layout.job(cell, Run(tmp_path), Quiet())
+            planned = PlannedStages(tmp_path, results=made_up_results(job))
+            found = cells.run_stages(replace(job, run=planned), layout.test, ()).judged
+            judged.setdefault(cell.method, set()).add(found.fingerprint)
+    assert {method: len(found) for method, found in judged.items()} == {"scratch": 1, "task-oriented-lp": 2}
+
+
+def test_a_teacher_has_speeds_and_a_size_of_its_own(data: Path, varied: tuple[Path, Grid, Comparison]) -> None:
+    asked = varied[1]
+    scratch, _, plain, warm, larger = asked.cells
+    with world("cpu") as here:
+        layout = Layout(recipe(data), asked, varied[0], here)
+        jobs = {cell: layout.job(cell, Run(varied[0]), Quiet()) for cell in asked.cells}
+        assert layout.speeds(plain) == layout.speeds(warm) == layout.speeds(scratch) != layout.speeds(larger)
+    assert [jobs[cell].recipe.views.teacher_size for cell in (plain, larger)] == [32, 64]
+    assert jobs[plain].recipe.views.size == jobs[larger].recipe.views.size

@@ -11,12 +11,9 @@ from tutelage.comparison.findings import (
     Group,
     compute_ratios,
     curves,
-    finetuning_effects,
     label_curves,
     ranked,
     summaries,
-    teacher_effects,
-    transfer_effects,
 )
 from tutelage.comparison.table import BEST, Cell, Comparison, Outcome, Point, Spent
 
@@ -30,7 +27,7 @@ def runs(who: Contender, scores: Sequence[float | None], labels: str = "5", **fi
     """Return an outcome for each score, of seeds from 0; a missing score is a failure."""
     return [
         Outcome(
-            Cell(who.method, labels, seed, who.transfer, who.start, who.compute),
+            Cell(who.method, labels, seed, who.transfer, who.start, who.compute, who.variant),
             error="out of memory" if score is None else None,
             score=score,
             **(fields if score is not None else {}),
@@ -193,45 +190,35 @@ def test_label_curves_follow_the_grids_order_and_skip_what_failed() -> None:
     ]
 
 
-def test_transfer_sets_are_compared_within_a_method_and_label_count() -> None:
-    scores = {SCRATCH: [0.1, 0.1], RELATED: [0.6, 0.8], AGNOSTIC: [0.4, 0.4], GENERIC: [0.5, 0.5]}
-    comparison = compared(*(runs(who, scores[who], labels) for who in scores for labels in ("5", "10")))
-    assert [
-        (each.labels, each.first, each.second, each.difference.mean) for each in transfer_effects(comparison)
-    ] == [
-        ("5", RELATED, GENERIC, pytest.approx(0.2)),
-        ("10", RELATED, GENERIC, pytest.approx(0.2)),
-    ]
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_finetuning_is_task_oriented_over_the_same_without_it(turned: bool) -> None:
-    without = dataclasses.replace(RELATED, method="task-oriented-no-finetuning")
-    outcomes = [runs(RELATED, [0.6, 0.7]), runs(without, [0.5, 0.5]), runs(GENERIC, [0.9]), runs(AGNOSTIC, [0.4])]
-    (effect,) = finetuning_effects(compared(*(outcomes[::-1] if turned else outcomes)))
-    assert (effect.first, effect.second, effect.difference.mean) == (RELATED, without, pytest.approx(0.15))
-
-
-def test_a_finetuned_teachers_student_is_set_over_a_probed_ones() -> None:
-    tuned, probed = (dataclasses.replace(RELATED, method=f"task-oriented-{mode}") for mode in ("ft", "lp"))
-    (effect,) = teacher_effects(compared(runs(probed, [0.5, 0.5]), runs(tuned, [0.7, 0.8])))
-    assert (effect.first, effect.second, effect.difference.mean) == (tuned, probed, pytest.approx(0.25))
-
-
-def test_a_student_is_set_over_its_own_teacher_seed_by_seed() -> None:
-    one, two = runs(RELATED, [0.6, 0.9])
-    outcomes = [dataclasses.replace(one, teacher_score=0.7), dataclasses.replace(two, teacher_score=0.8)]
-    (effect,) = teacher_effects(compared(outcomes, runs(SCRATCH, [0.5, 0.5])))
-    assert (effect.first, effect.second, effect.difference.mean) == (RELATED, None, pytest.approx(0.0))
-    assert effect.difference.t_interval is not None
-
-
 def test_the_best_one_s_gain_is_over_another_approach() -> None:
-    variant = Contender("task-oriented-ft", "related", "random", BEST)
-    best, second, last = summaries(compared(runs(RELATED, [0.9]), runs(variant, [0.8]), runs(SCRATCH, [0.5])))
+    kin = Contender("task-oriented-ft", "related", "random", BEST)
+    best, second, last = summaries(compared(runs(RELATED, [0.9]), runs(kin, [0.8]), runs(SCRATCH, [0.5])))
     assert (best.against, second.against, last.against) == (SCRATCH, RELATED, RELATED)
 
 
-def test_where_all_are_variants_the_best_one_s_gain_is_over_the_next() -> None:
-    variant = Contender("task-oriented-ft", "related", "random", BEST)
-    assert summaries(compared(runs(RELATED, [0.9]), runs(variant, [0.8])))[0].against == variant
+def test_where_all_are_of_one_approach_the_best_one_s_gain_is_over_the_next() -> None:
+    kin = Contender("task-oriented-ft", "related", "random", BEST)
+    assert summaries(compared(runs(RELATED, [0.9]), runs(kin, [0.8])))[0].against == kin
+
+
+def test_variants_are_contenders_of_their_own() -> None:
+    plain, noisy = (dataclasses.replace(RELATED, variant=name) for name in ("plain", "noisy"))
+    comparison = compared(runs(plain, [0.5, 0.6]), runs(noisy, [0.7, 0.8]), runs(SCRATCH, [0.4, 0.4]))
+    assert [(each.contender.variant, each.mean) for each in summaries(comparison)] == [
+        ("noisy", pytest.approx(0.75)),
+        ("plain", pytest.approx(0.55)),
+        ("", pytest.approx(0.4)),
+    ]
+    assert summaries(comparison)[0].against == SCRATCH
+
+
+def test_a_rival_in_the_same_variant_is_no_rival_in_another_one() -> None:
+    both = [dataclasses.replace(who, variant=name) for who in (RELATED, AGNOSTIC) for name in ("plain", "noisy")]
+    alone = dataclasses.replace(RELATED, variant="own")
+    comparison = compared(*(runs(who, [0.5], curve=climb((100, 0.5))) for who in [*both, alone]))
+    assert [(each.contender.variant, each.rival.variant) for each in compute_ratios(comparison)] == [
+        ("plain", "plain"),
+        ("noisy", "noisy"),
+        ("own", "plain"),
+        ("own", "noisy"),
+    ]

@@ -11,7 +11,7 @@ import pytest
 from tutelage.comparison.table import Cell, Comparison, Outcome, Point, Spent, read_comparison, write_comparison
 from tutelage.errors import RunError
 
-CELL = Cell("task-oriented", "max:5", 3, "related", "random", "2e13")
+CELL = Cell("task-oriented", "max:5", 3, "related", "random", "2e13", "warm")
 RIGHT = np.array([True, False, True, True, False, False, True, False, True, True, True])
 
 
@@ -50,6 +50,21 @@ def test_which_items_were_right_is_read_back(tmp_path: Path) -> None:
 def test_a_failure_is_read_back(tmp_path: Path) -> None:
     failed = written(tmp_path).outcomes[1]
     assert (failed.error, failed.score, failed.right) == ("no", None, None)
+
+
+def test_a_cell_without_a_variant_is_written_and_read_as_before_there_were_any(tmp_path: Path) -> None:
+    cell = Cell("scratch", "5", 0, None, "random")
+    write_comparison(tmp_path, Comparison({}, (Outcome(cell, score=0.5),)))
+    data = json.loads((tmp_path / "comparison.json").read_text())
+    assert data["outcomes"][0]["cell"] == {
+        "method": "scratch",
+        "labels": "5",
+        "seed": 0,
+        "transfer": None,
+        "start": "random",
+        "compute": "best",
+    }
+    assert read_comparison(tmp_path).outcomes[0].cell == cell
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', '{"schema": 1, "about": {}, "outcomes": [{}]}'])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ def runs(who: Contender, scores: Sequence[float | None], items: int = 0, labels:
     """Return an outcome for each score, of seeds from 0; the first items are right where there are items."""
     return [
         Outcome(
-            Cell(who.method, labels, seed, who.transfer, who.start, who.compute),
+            Cell(who.method, labels, seed, who.transfer, who.start, who.compute, who.variant),
             error="out of memory" if score is None else None,
             score=score,
             right=np.arange(items) < round(score * items) if items and score is not None else None,
@@ -45,9 +46,9 @@ def test_it_says_who_scores_best_and_by_how_much() -> None:
     )
 
 
-def test_a_variant_of_the_best_is_not_its_rival() -> None:
-    variant = Contender("task-oriented-lp", "related", "random", BEST)
-    text = verdict(runs(SCRATCH, [0.5, 0.52]), runs(RELATED, [0.9, 0.92]), runs(variant, [0.9, 0.92]))
+def test_another_form_of_the_best_is_not_its_rival() -> None:
+    kin = Contender("task-oriented-lp", "related", "random", BEST)
+    text = verdict(runs(SCRATCH, [0.5, 0.52]), runs(RELATED, [0.9, 0.92]), runs(kin, [0.9, 0.92]))
     assert "That is +40.0 points against scratch" in text
 
 
@@ -186,8 +187,62 @@ def test_that_many_comparisons_are_made_is_said_once(contenders: list[Contender]
     assert " ".join(verdicts(comparison)).count("not corrected for the number of comparisons") == times
 
 
-def test_contenders_are_named_by_method_and_transfer_set() -> None:
-    assert [contender_words(RELATED), contender_words(SCRATCH)] == ["task-oriented (related)", "scratch"]
+def varied(who: Contender, *names: str) -> list[Contender]:
+    return [dataclasses.replace(who, variant=name) for name in names]
+
+
+def test_the_best_variant_is_set_against_the_first_where_it_is_not_the_best_of_all() -> None:
+    plain, warm, cold = varied(RELATED, "plain", "warm", "cold")
+    text = verdict(
+        runs(SUPERVISED, [0.8, 0.8, 0.8]),
+        runs(plain, [0.5, 0.52, 0.54]),
+        runs(warm, [0.6, 0.63, 0.63]),
+        runs(cold, [0.4, 0.4, 0.4]),
+    )
+    assert text.endswith(
+        "Of the three variants of task-oriented (related) warm is best, +10.0 points against plain (95% interval "
+        "over three seeds: +7.5 to +12.5); three seeds tell these apart."
+    )
+
+
+def test_a_first_variant_that_is_best_is_said_to_be() -> None:
+    plain, warm = varied(RELATED, "plain", "warm")
+    text = verdict(runs(SUPERVISED, [0.8]), runs(plain, [0.5]), runs(warm, [0.4]))
+    assert text.endswith("Of the two variants of task-oriented (related) plain, the first, is best.")
+
+
+def test_a_first_variant_without_a_score_is_said_to_have_none() -> None:
+    plain, warm, cold = varied(RELATED, "plain", "warm", "cold")
+    text = verdict(runs(plain, [None]), runs(warm, [0.5]), runs(cold, [0.4]))
+    assert text.endswith("Of the two variants of task-oriented (related) warm is best; plain has no score.")
+
+
+def test_what_was_said_of_the_best_of_all_is_not_said_again_of_its_variants() -> None:
+    plain, warm = varied(RELATED, "plain", "warm")
+    for scores in ([0.5, 0.6], [0.6, 0.5]):
+        text = verdict(*(runs(who, [score]) for who, score in zip((plain, warm), scores, strict=True)))
+        assert "variants of" not in text
+
+
+def test_variants_that_change_nothing_for_a_method_are_not_mentioned() -> None:
+    text = verdict(runs(RELATED, [0.8]), *(runs(who, [0.5]) for who in varied(SCRATCH, "plain", "warm")))
+    assert "variants of" not in text
+
+
+def test_a_student_held_by_features_is_helped_by_its_teacher() -> None:
+    held, alone = (Contender(method, None, "pretrained", BEST) for method in ("aft", "stl"))
+    text = verdict(runs(alone, [0.5, 0.52]), runs(held, [0.6, 0.62]))
+    assert "The teacher helped here: aft has +10.0 points against stl." in text
+
+
+def test_contenders_are_named_by_method_transfer_set_and_variant() -> None:
+    each = [SCRATCH, RELATED, *varied(SCRATCH, "warm"), *varied(RELATED, "warm")]
+    assert [contender_words(who) for who in each] == [
+        "scratch",
+        "task-oriented (related)",
+        "scratch (warm)",
+        "task-oriented (related, warm)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ def compare(
         typer.Option(metavar="2e13|300s", help="Also compare at this many FLOPs or seconds; again for more."),
     ] = None,
     points: Annotated[int, typer.Option(help="Checkpoints tested on the way through each pretraining.")] = 4,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME: KEY=VALUE",
+            help="A change of the recipe, compared beside others; again for more. A NAME alone: the recipe as it is.",
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only predict how long it takes, from a short probe.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the comparison; runs/compare-RECIPE if not given.")
@@ -45,11 +52,15 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Compare methods on your data: the same student, labels and test set for each; resumes cell by cell."""
+    """Compare methods on your data: the same student, labels and test set for each; resumes cell by cell.
+
+    A variant may set several keys (NAME: KEY=VALUE; KEY=VALUE), and be for some methods alone (METHODS / NAME: …).
+    """
     from tutelage.cli.console import Bars, err_console, print_json
     from tutelage.comparison.compare import compare
     from tutelage.comparison.compare import plan as predict
     from tutelage.comparison.grid import make_grid
+    from tutelage.comparison.variants import parse_variants
     from tutelage.recipe import load_recipe, overrides
 
     made = load_recipe(recipe, overrides({}, max_gb=max_gb, settings=settings))
@@ -62,6 +73,7 @@ def compare(
         starts=_listed(start),
         budgets=budget or (),
         points=points,
+        variants=parse_variants(variant or ()),
     )
     folder = out or Path("runs") / f"compare-{recipe.stem}"
     console = err_console()

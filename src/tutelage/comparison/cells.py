@@ -26,8 +26,8 @@ from tutelage.run import Stage
 
 STUDENT = "student.safetensors"
 
-LAST = ("finetune", "judge")
-"""Stages after pretraining."""
+LAST = ("rate", "finetune", "judge")
+"""Stages of the last finetuning, and what takes its place."""
 
 
 @dataclass(frozen=True)

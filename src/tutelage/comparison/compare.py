@@ -16,6 +16,7 @@ from tutelage.comparison.files import write_tables
 from tutelage.comparison.forecast import NOTHING, evaluation_cost, point_cost, stage_cost, total
 from tutelage.comparison.grid import Grid
 from tutelage.comparison.layout import Layout, made_up_results
+from tutelage.comparison.speeds import Speeds
 from tutelage.comparison.stages import PlannedStages, SharedStages
 from tutelage.comparison.table import BEST, Cell, Comparison, Outcome, Spent, read_comparison, write_comparison
 from tutelage.errors import RunError, TutelageError
@@ -89,15 +90,14 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
     """
     with world(recipe.device) as here:
         layout = Layout(recipe, grid, folder, here)
-        speeds = layout.speeds()
         counts: Counter[str] = Counter()
         costs: dict[str, Spent] = {}
         missing: dict[str, str] = {}
         finished = 0
         for cell in grid.in_turn():
-            job = layout.job(cell, Run(folder), Quiet())
+            job, speeds = layout.job(cell, Run(folder), Quiet()), layout.speeds(cell)
 
-            def made_up(name: str, inputs: Mapping[str, Any], job: Job = job) -> None:
+            def made_up(name: str, inputs: Mapping[str, Any], job: Job = job, speeds: Speeds = speeds) -> None:
                 if name == "evaluate":
                     model = "student" if inputs["file"].startswith(("student", "at-")) else "teacher"
                     cost = evaluation_cost(len(layout.test), model, speeds)
@@ -129,6 +129,8 @@ def cell_words(cell: Cell) -> str:
     parts = [cell.method, f"{cell.labels} labels", f"seed {cell.seed}"]
     if cell.transfer is not None:
         parts.insert(1, cell.transfer)
+    if cell.variant:
+        parts.insert(1 if cell.transfer is None else 2, cell.variant)
     if cell.compute != BEST:
         parts.append(f"within {cell.compute}")
     return ", ".join(parts)
@@ -136,7 +138,7 @@ def cell_words(cell: Cell) -> str:
 
 def _outcome(layout: Layout, run: SharedStages, cell: Cell, shown: Progress) -> Outcome:
     """Run a cell; what goes wrong is its outcome, with the traceback in a file, and the others go on."""
-    name = "-".join(str(part) for part in dataclasses.astuple(cell) if part is not None)
+    name = "-".join(str(part) for part in dataclasses.astuple(cell) if part is not None and part != "")
     log = run.folder / "failures" / (re.sub(r"[^\w.-]+", "-", name) + ".txt")
     try:
         job = layout.job(cell, run, shown)

@@ -11,7 +11,7 @@ from typing import Any
 from tutelage.comparison.table import Comparison, Outcome, Point
 from tutelage.run import write_whole
 
-TEXTS = ("method", "transfer", "start", "compute", "labels", "teacher_mode", "chosen", "error")
+TEXTS = ("method", "variant", "transfer", "start", "compute", "labels", "teacher_mode", "chosen", "error")
 """Columns of text; ``seed`` is a whole number, all others are decimal ones."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -23,6 +23,7 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
 
     A cell's own row has ``share`` 1. Those of its earlier checkpoints have lower shares and leave empty what only the
     last one has: all metrics but the score, and the last finetuning. A failed cell has one row, with its error.
+    There is a column ``variant`` where there are variants.
 
     Raises:
         RunError: They cannot be written.
@@ -48,8 +49,11 @@ def _columns(comparison: Comparison) -> list[str]:
     """Return the columns; metrics are those that any cell has, in the order in which they appear."""
     test = dict.fromkeys(f"test_{name}" for outcome in comparison.outcomes for name in outcome.metrics)
     held_out = dict.fromkeys(f"val_{name}" for outcome in comparison.outcomes for name in outcome.held_out or {})
+    varied = any(outcome.cell.variant for outcome in comparison.outcomes)
     return [
-        *("method", "transfer", "start", "compute", "labels", "seed", "share", "score"),
+        "method",
+        *(["variant"] if varied else []),
+        *("transfer", "start", "compute", "labels", "seed", "share", "score"),
         *test,
         *held_out,
         *("pretraining_seconds", "pretraining_flops", "finetuning_seconds", "finetuning_flops"),
@@ -61,6 +65,7 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
     cell = outcome.cell
     place: dict[str, Any] = {
         "method": cell.method,
+        "variant": _unicode(cell.variant),
         "transfer": _unicode(cell.transfer),
         "start": cell.start,
         "compute": cell.compute,

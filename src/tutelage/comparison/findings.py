@@ -1,4 +1,4 @@
-"""What a comparison says: who is ahead and by how much, curves over compute and labels, effects of single choices.
+"""What a comparison says: who is ahead and by how much, curves over compute and labels.
 
 A contender is judged only inside its :class:`Group`: never across starts, nor at its best beside one on a budget.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tutelage.comparison.statistics import (
@@ -21,10 +21,10 @@ from tutelage.comparison.statistics import (
     reached,
     scores_by_seed,
 )
-from tutelage.comparison.table import Comparison, Outcome, Point, Spent
+from tutelage.comparison.table import Cell, Comparison, Outcome, Point, Spent
 
 OURS = "task-oriented"
-"""The method whose variants, named after it, are set against all others' compute."""
+"""The method that is set against all others' compute, together with its ablations, which are named after it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Contender:
     transfer: str | None
     start: str
     compute: str
+    variant: str = ""
+
+    @classmethod
+    def of(cls, cell: Cell) -> Contender:
+        """Return a cell's."""
+        return cls(cell.method, cell.transfer, cell.start, cell.compute, cell.variant)
 
 
 @dataclass(frozen=True)
@@ -132,16 +138,6 @@ class LabelCurve:
     points: tuple[Summary, ...]
 
 
-@dataclass(frozen=True)
-class Effect:
-    """The difference that one choice makes, all else equal: first minus second (``None``: first's own teacher)."""
-
-    labels: str
-    first: Contender
-    second: Contender | None
-    difference: Difference
-
-
 Place = tuple[Contender, str]
 """A contender and a label count."""
 
@@ -150,9 +146,7 @@ def outcomes_by_place(comparison: Comparison) -> dict[Place, list[Outcome]]:
     """Return the outcomes of each contender at each label count, over seeds, in the grid's order."""
     places: dict[Place, list[Outcome]] = {}
     for outcome in comparison.outcomes:
-        cell = outcome.cell
-        contender = Contender(cell.method, cell.transfer, cell.start, cell.compute)
-        places.setdefault((contender, cell.labels), []).append(outcome)
+        places.setdefault((Contender.of(outcome.cell), outcome.cell.labels), []).append(outcome)
     return places
 
 
@@ -167,8 +161,8 @@ def ranked(comparison: Comparison) -> dict[Group, list[Summary]]:
                 groups.setdefault(Group(labels, contender.start, contender.compute), []).append(summary)
     for group, members in groups.items():
         members.sort(key=lambda member: -math.inf if member.mean is None else member.mean, reverse=True)
-        # Everyone's rival is the best one, but its own is the best of another approach: variants of it, which may
-        # even be the same student, say nothing about whether it is worth it. One alone has none.
+        # Everyone's rival is the best one, but its own is the best of another approach: kin of it, which may even
+        # be the same student, say nothing about whether it is worth it. One alone has none.
         rivals = [*_rival(members), *members[:1] * (len(members) - 1)]
         contested = [_against(places, member, rival) for member, rival in zip(members, rivals, strict=False)]
         groups[group] = contested or members
@@ -183,7 +177,7 @@ def _rival(members: Sequence[Summary]) -> list[Summary]:
 
 
 def approach(method: str) -> str:
-    """Return what a method is a variant of: itself, or ``task-oriented``."""
+    """Return what a method is a form of: itself, or ``task-oriented``."""
     return OURS if method.startswith(OURS) else method
 
 
@@ -204,14 +198,18 @@ def curves(comparison: Comparison) -> list[Curve]:
 
 
 def compute_ratios(comparison: Comparison) -> list[ComputeRatio]:
-    """Return each task-oriented contender beside each rival of its group that pretrains in another way."""
+    """Return each task-oriented contender beside each rival of its group that pretrains in another way.
+
+    A rival that there is in the same variant is no rival in another one.
+    """
     found = []
-    for ((ours, labels), runs), ((rival, at), others) in itertools.permutations(
-        outcomes_by_place(comparison).items(), 2
-    ):
+    places = outcomes_by_place(comparison)
+    for ((ours, labels), runs), ((rival, at), others) in itertools.permutations(places.items(), 2):
         if (labels, ours.start, ours.compute) != (at, rival.start, rival.compute):
             continue
         if approach(ours.method) != OURS or approach(rival.method) == OURS:
+            continue
+        if rival.variant != ours.variant and (dataclasses.replace(rival, variant=ours.variant), at) in places:
             continue
         seeds = scores_by_seed(runs).keys() & scores_by_seed(others).keys()
         curve, theirs = mean_curve(runs, seeds), mean_curve(others, seeds)
@@ -229,31 +227,6 @@ def label_curves(comparison: Comparison) -> list[LabelCurve]:
         if summary.runs:
             points[summary.contender].append(summary)
     return [LabelCurve(contender, tuple(found)) for contender, found in points.items() if found]
-
-
-def transfer_effects(comparison: Comparison) -> list[Effect]:
-    """Return what one transfer set gives over another with the same method, each pair once in the grid's order."""
-    # A method that uses no transfer set has but one contender of a kind, and so no pair.
-    return _effects(
-        itertools.combinations(outcomes_by_place(comparison).items(), 2),
-        lambda first, second: second == dataclasses.replace(first, transfer=second.transfer),
-    )
-
-
-def finetuning_effects(comparison: Comparison) -> list[Effect]:
-    """Return what the last finetuning on the labels adds to task-oriented transfer."""
-    return _method_effects(comparison, OURS, f"{OURS}-no-finetuning")
-
-
-def teacher_effects(comparison: Comparison) -> list[Effect]:
-    """Return a finetuned teacher's student over a linear-probed one's; then each student over its own teacher."""
-    found = _method_effects(comparison, f"{OURS}-ft", f"{OURS}-lp")
-    for (contender, labels), runs in outcomes_by_place(comparison).items():
-        teachers = [dataclasses.replace(run, score=run.teacher_score, right=None) for run in runs]
-        difference = paired(runs, teachers)
-        if difference:
-            found.append(Effect(labels, contender, None, difference))
-    return found
 
 
 def _summary(contender: Contender, labels: str, outcomes: Sequence[Outcome]) -> Summary:
@@ -281,23 +254,3 @@ def _against(places: Mapping[Place, Sequence[Outcome]], member: Summary, rival: 
         return member
     gain = paired(places[member.contender, member.labels], places[rival.contender, rival.labels])
     return dataclasses.replace(member, against=rival.contender, gain=gain)
-
-
-def _method_effects(comparison: Comparison, method: str, other: str) -> list[Effect]:
-    return _effects(
-        itertools.permutations(outcomes_by_place(comparison).items(), 2),
-        lambda first, second: first.method == method and second == dataclasses.replace(first, method=other),
-    )
-
-
-def _effects(
-    pairs: Iterable[tuple[tuple[Place, list[Outcome]], tuple[Place, list[Outcome]]]],
-    differ: Callable[[Contender, Contender], bool],
-) -> list[Effect]:
-    found = []
-    for ((first, labels), runs), ((second, at), others) in pairs:
-        if labels == at and differ(first, second):
-            difference = paired(runs, others)
-            if difference:
-                found.append(Effect(labels, first, second, difference))
-    return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tutelage.comparison.table import BEST, Cell
+from tutelage.comparison.variants import Variant, make_variants, of_method, varied
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
 from tutelage.models.sources import is_path
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
 
 Start = Literal["random", "pretrained"]
 
@@ -53,6 +54,7 @@ class Grid:
         starts: Where students start; a verdict never compares across them.
         budgets: What every method may spend, beside each at its best.
         shares: After which shares of a pretraining its checkpoints are finetuned and tested.
+        variants: Of the recipe; a single one without a name where none were asked for.
     """
 
     methods: tuple[str, ...]
@@ -62,19 +64,26 @@ class Grid:
     starts: tuple[Start, ...]
     budgets: tuple[Budget, ...] = ()
     shares: tuple[float, ...] = ()
+    variants: tuple[Variant, ...] = (Variant(),)
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, in the order in which they are shown: methods as asked for, then labels and seeds."""
+        """All cells, in the order in which they are shown: methods as asked for, then variants, labels and seeds."""
         return [
-            Cell(method, labels, seed, transfer, start, compute)
+            Cell(method, labels, seed, transfer, start, compute, variant.name)
             for start in self.starts
             for compute in (BEST, *(budget.name for budget in self.budgets))
             for method in self.methods
             for transfer in (self.transfers if METHODS[method].needs_transfer else [None])
+            for variant in self.variants
+            if variant.suits(method)
             for labels in self.labels
             for seed in self.seeds
         ]
+
+    def variant(self, name: str) -> Variant:
+        """Return a variant by its name."""
+        return next(variant for variant in self.variants if variant.name == name)
 
     def in_turn(self) -> list[Cell]:
         """Return the cells in the order in which they run: seed by seed, so that any stop leaves whole tables."""
@@ -95,6 +104,7 @@ def make_grid(
     starts: Sequence[str] = (),
     budgets: Sequence[str] = (),
     points: int = POINTS,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Grid:
     """Make a grid from what a command line says, and check it.
 
@@ -108,6 +118,8 @@ def make_grid(
         starts: ``random`` or ``pretrained``; the recipe's if none is given.
         budgets: FLOPs (``2e13``) or seconds (``300s``).
         points: Checkpoints on the way through each pretraining: after a half of it, a quarter, an eighth …
+        variants: Changes of the recipe by name: dotted keys and their values; see
+            :func:`tutelage.comparison.variants.make_variants`.
 
     Raises:
         UnknownNameError: A method that does not exist.
@@ -118,12 +130,13 @@ def make_grid(
     for method in methods:
         if method not in METHODS:
             raise UnknownNameError("method", method, METHODS)
-        make_recipe(recipe.model_dump(mode="json"), {"method": method, "baselines": [], "baseline_finetune": {}})
+    every = make_variants(recipe, methods, variants or {})
     if not 0 <= points <= MOST_POINTS:
         raise RecipeError(f"--points {points}: from 0 to {MOST_POINTS}")
     if seeds < 1:
         raise RecipeError(f"--seeds {seeds}: at least one")
-    own: Start = recipe.start or ("pretrained" if is_path(recipe.student) else "random")
+    learned = is_path(recipe.student) or all(METHODS[method].start == "pretrained" for method in methods)
+    own: Start = recipe.start or ("pretrained" if learned else "random")
     return Grid(
         methods=_once(methods, "--methods"),
         labels=_once(labels or [recipe.data.labels], "--labels"),
@@ -132,25 +145,22 @@ def make_grid(
         starts=tuple(_start(name) for name in _once(starts or [own], "--start")),
         budgets=tuple(_budget(text) for text in _once(budgets, "--budget")),
         shares=tuple(0.5**power for power in range(points, 0, -1)),
+        variants=every,
     )
 
 
 def recipe_of(recipe: Recipe, grid: Grid, cell: Cell) -> Recipe:
     """Return the recipe of a cell, not resolved; its budget is left aside."""
     transfer = grid.transfers[cell.transfer] if cell.transfer is not None else next(iter(grid.transfers.values()))
+    asked = varied(of_method(recipe, cell.method), grid.variant(cell.variant))
     changes = {
-        "method": cell.method,
         "seed": cell.seed,
         "start": cell.start,
-        "baselines": (),
-        "baseline_finetune": {},
-        # What the recipe says of a method as a baseline holds for it here, too.
-        "finetune": recipe.baseline_finetune.get(cell.method, recipe.finetune),
-        "data": recipe.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
-        "distill": recipe.distill.model_copy(update={"snapshots": grid.shares}),
-        "pretrain": recipe.pretrain.model_copy(update={"snapshots": grid.shares}),
+        "data": asked.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
+        "distill": asked.distill.model_copy(update={"snapshots": grid.shares}),
+        "pretrain": asked.pretrain.model_copy(update={"snapshots": grid.shares}),
     }
-    return recipe.model_copy(update=changes)
+    return asked.model_copy(update=changes)
 
 
 def _once(values: Iterable[str], option: str) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from tutelage.comparison.forecast import method_cost, within
 from tutelage.comparison.grid import Grid, recipe_of
 from tutelage.comparison.speeds import Speeds, measure_speeds
 from tutelage.comparison.table import BEST, Cell, Spent
+from tutelage.comparison.timed import Models, Timed, Use, read_timed, timed, uses, write_timed
+from tutelage.comparison.variants import blaming
 from tutelage.data.prepare import PreparedData, draw_labels, read_parts, sampled_sizes
 from tutelage.data.splits import folds
 from tutelage.errors import RecipeError
@@ -21,7 +22,7 @@ from tutelage.methods.job import Job
 from tutelage.pipeline import check_models, check_places, make_job, resolve
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
-from tutelage.run import Run, write_json
+from tutelage.run import Run
 from tutelage.tasks import TASKS
 from tutelage.training.distributed import World, pick_device
 
@@ -33,7 +34,8 @@ class Layout:
     """What is common to all cells, and what is special to each.
 
     Every transfer set is read once. All cells see views of the same sizes and policy, those that suit the labeled
-    images: else another transfer set would change more than what is learned from.
+    images: else another transfer set, or another teacher, would change more than what is learned from. A variant may
+    ask for others.
 
     Args:
         recipe: What is common to all cells, not resolved.
@@ -58,21 +60,22 @@ class Layout:
         data = {name: recipe.data.model_copy(update={"transfer": place}) for name, place in grid.transfers.items()}
         for settings in data.values():
             check_places(settings)
-        self._check_models(recipe, grid)
+        self.grid, self._asked = grid, recipe
+        self._check_models(lambda cell: recipe_of(recipe, grid, cell))
         self._data = {name: read_parts(settings) for name, settings in data.items()}
         first = self._any
         assert first.test is not None
-        self.grid, self.test = grid, first.test
+        self.test = first.test
         for seed in grid.seeds:
             for labels in grid.labels:
                 drawn = draw_labels(first, labels, seed=seed)
                 if drawn.validation is None:
                     folds(drawn.labeled.labels(), seed=seed, most=recipe.folds)
-        side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
-        self.recipe = recipe.model_copy(update={"views": recipe.resolved_views(side)})
-        self._check_models(self.recipe, grid)
+        self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
+        self.recipe = recipe.model_copy(update={"views": recipe.resolved_views(self._side)})
+        self._check_models(self._recipe)
         self._folder, self._here = folder, here
-        self._speeds: Speeds | None = None
+        self._timed: Timed = []
 
     @property
     def _any(self) -> PreparedData:
@@ -86,7 +89,7 @@ class Layout:
         """
         whole = self._any if cell.transfer is None else self._data[cell.transfer]
         data = draw_labels(whole, cell.labels, seed=cell.seed)
-        asked = recipe_of(self.recipe, self.grid, cell)
+        asked = self._recipe(cell)
         if cell.compute != BEST:
             asked = self._within_budget(asked, cell, data, run)
         return make_job(resolve(asked, data), data, run, self._here, progress)
@@ -94,6 +97,7 @@ class Layout:
     def about(self, command: str, seconds: float) -> dict[str, Any]:
         """Return what was compared, as :attr:`tutelage.comparison.table.Comparison.about` has it."""
         device = self._here.device
+        variants = {variant.name: dict(variant.settings) for variant in self.grid.variants if variant.name}
         return {
             "task": self.recipe.task,
             "metric": self.metric,
@@ -102,6 +106,7 @@ class Layout:
             "classes": len(self._any.labeled.classes),
             "test_images": len(self.test),
             "transfer": {name: len(data.transfer) for name, data in self._data.items()},
+            **({"variants": variants} if variants else {}),
             "command": command,
             "recipe": self.recipe.to_yaml(),
             "planned": len(self.grid.cells),
@@ -114,40 +119,47 @@ class Layout:
         """The task's primary metric."""
         return TASKS[self.recipe.task].primary
 
-    def speeds(self) -> Speeds:
-        """Return what one image costs: as measured before in this folder, or measured now."""
-        path = self._folder / SPEEDS
-        if self._speeds is None and path.exists():
-            self._speeds = Speeds.from_dict(json.loads(path.read_text()))
-        if self._speeds is None:
-            self._speeds = self._measured()
-        return self._speeds
+    def speeds(self, cell: Cell) -> Speeds:
+        """Return what one image costs a cell's models: as measured before in this folder, or measured now."""
+        if not self._timed:
+            self._timed = timed(self._kept(), self._uses(), self._measured)
+        models = self._models(cell)
+        return next(speeds for each, speeds in self._timed if each.include(models))
 
     def keep_speeds(self) -> None:
         """Keep the speeds in the folder where budgets depend on them, so that all processes work by the same ones."""
-        path = self._folder / SPEEDS
-        if not self.grid.budgets or path.exists():
+        if not self.grid.budgets:
             return
-        measured = self._measured()
+        known = self._kept()
+        found = timed(known, self._uses(), self._measured)
         self._here.barrier()  # before one process writes it, all have looked
-        if self._here.first:
-            write_json(path, measured.as_dict())
+        if self._here.first and found != known:
+            write_timed(self._folder / SPEEDS, found)
         self._here.barrier()
+        self._timed = self._kept()
 
-    def _measured(self) -> Speeds:
-        lessons = {}
-        for method in self.grid.methods:
-            lesson = METHODS[method].lesson
-            if lesson is not None:
-                lessons[lesson.name] = lesson
-        cells = self.grid.cells
-        # One that has a teacher, if any does; speeds do not depend on what the rest is.
-        some = next((cell for cell in cells if METHODS[cell.method].needs_teacher), cells[0])
+    def _kept(self) -> Timed:
+        return read_timed(self._folder / SPEEDS, Models.of(self.recipe))
+
+    def _models(self, cell: Cell) -> Models:
+        return Models.of(self._recipe(cell), taught=METHODS[cell.method].needs_teacher)
+
+    def _uses(self) -> list[Use]:
+        return uses((cell.method, self._models(cell)) for cell in self._kinds())
+
+    def _kinds(self) -> list[Cell]:
+        """Return a cell of each method in each variant; models and views do not depend on what the rest is."""
+        found: dict[tuple[str, str], Cell] = {}
+        for cell in self.grid.cells:
+            found.setdefault((cell.method, cell.variant), cell)
+        return list(found.values())
+
+    def _measured(self, use: Use) -> Speeds:
+        some = next(cell for cell in self._kinds() if self._models(cell) == use.models)
         whole = self._any if some.transfer is None else self._data[some.transfer]
         data = draw_labels(whole, max(self.grid.labels, key=self._drawn), seed=some.seed)
-        recipe = resolve(recipe_of(self.recipe, self.grid, some), data)
-        job = make_job(recipe, data, Run(self._folder), self._here, Quiet())
-        return measure_speeds(job, lessons, teacher=bool(lessons))
+        job = make_job(resolve(self._recipe(some), data), data, Run(self._folder), self._here, Quiet())
+        return measure_speeds(job, use.lessons, teacher=bool(use.models.teachers), adapted=use.adapted)
 
     def _drawn(self, labels: str) -> int:
         return len(draw_labels(self._any, labels, seed=self.grid.seeds[0]).labeled)
@@ -162,14 +174,27 @@ class Layout:
             longer = getattr(asked, part).model_copy(update={"epochs": epochs})
             recipe = asked.model_copy(update={part: longer})
             job = make_job(resolve(recipe, data), data, run, self._here, Quiet())
-            return recipe, method_cost(job, self.speeds())
+            return recipe, method_cost(job, self.speeds(cell))
 
         return within(budget, with_epochs)
 
-    @staticmethod
-    def _check_models(recipe: Recipe, grid: Grid) -> None:
-        for start in grid.starts:
-            check_models(recipe.model_copy(update={"start": start}))
+    def _recipe(self, cell: Cell) -> Recipe:
+        """Return the recipe of a cell, its views resolved; its budget is left aside."""
+        asked, common = recipe_of(self._asked, self.grid, cell), self.recipe.views
+        if not METHODS[cell.method].needs_teacher:
+            # What it never sees must not make another cell of it.
+            views = asked.views.model_copy(update={"teacher_size": self._asked.views.teacher_size})
+            asked = asked.model_copy(update={"teacher": self._asked.teacher, "views": views})
+        own = asked.resolved_views(self._side)
+        if asked.views.model_copy(update={"teacher_size": self._asked.views.teacher_size}) == self._asked.views:
+            own = common.model_copy(update={"teacher_size": own.teacher_size})
+        return asked.model_copy(update={"views": own})
+
+    def _check_models(self, recipe: Callable[[Cell], Recipe]) -> None:
+        """Check that every variant's models can be had at each start, before the first expensive step."""
+        for cell in {(cell.start, cell.variant, cell.method): cell for cell in self.grid.cells}.values():
+            with blaming(cell.variant):
+                check_models(recipe(cell))
 
 
 def made_up_results(job: Job) -> Mapping[str, Mapping[str, Any]]:
@@ -187,6 +212,7 @@ def made_up_results(job: Job) -> Mapping[str, Mapping[str, Any]]:
     only = next((mode for mode in ("finetune", "probe") if f"adapt-{mode}" in stages), "finetune")
     return {
         "adapt": {"chosen": modes[0] if modes else only},
+        "rate": {"chosen": tuned, "rate": settings.learning_rates[0]},
         "finetune": {"chosen": tuned},
         "judge": {"chosen": tuned},
     }

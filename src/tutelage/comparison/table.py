@@ -36,6 +36,7 @@ class Cell:
         transfer: Name of the transfer set; ``None`` for a method that uses none.
         start: ``random`` or ``pretrained``.
         compute: ``"best"``, or the budget that every method gets, as asked for: ``"2e13"`` (FLOPs), ``"300s"``.
+        variant: Name of the change of the recipe; empty where there are none.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Cell:
     transfer: str | None
     start: str
     compute: str = BEST
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Comparison:
     Attributes:
         about: What was compared, plain data: ``task``, ``metric`` (the primary one), ``student`` and ``teacher``
             (names), ``classes`` (their number), ``test_images``, ``transfer`` (images of each transfer set by name),
-            ``command``, ``recipe`` (YAML), ``planned`` (how many cells the grid has), ``seconds`` (wall time until
-            now), ``device``.
+            ``variants`` (their settings by name, where there are any), ``command``, ``recipe`` (YAML), ``planned``
+            (how many cells the grid has), ``seconds`` (wall time until now), ``device``.
         outcomes: Of the cells so far, in the grid's order (methods as asked for, then labels and seeds ascending).
     """
 
@@ -130,7 +132,11 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 def as_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain data, with which test items each cell got right as hexadecimal bits."""
     outcomes = [
-        {**dataclasses.asdict(dataclasses.replace(outcome, right=None)), "right": _packed(outcome.right)}
+        {
+            **dataclasses.asdict(dataclasses.replace(outcome, right=None)),
+            "cell": _cell(outcome.cell),
+            "right": _packed(outcome.right),
+        }
         for outcome in comparison.outcomes
     ]
     return {"schema": SCHEMA, "about": dict(comparison.about), "outcomes": outcomes}
@@ -150,6 +156,10 @@ def read_comparison(folder: Path) -> Comparison:
         return Comparison(data["about"], tuple(_outcome(each) for each in data["outcomes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a comparison ({error}); the same compare command writes it again") from error
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(cell).items() if key != "variant" or value}
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

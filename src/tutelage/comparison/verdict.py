@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from tutelage.comparison.effects import alike, unvaried
 from tutelage.comparison.findings import Contender, Group, Summary, outcomes_by_place, ranked
 from tutelage.comparison.statistics import Difference, paired
-from tutelage.comparison.table import BEST, Comparison
+from tutelage.comparison.table import BEST, Comparison, Outcome
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import percent, plural, signed
 
-WITHOUT_TEACHER = frozenset({"scratch", "supervised"})
+WITHOUT_TEACHER = frozenset({"scratch", "supervised", "stl"})
 """Methods that learn from no teacher."""
+
+HELD = frozenset({"aft", "kd", "rkd", "ft", "b-tuning"})
+"""Methods whose student is held by teachers' features, and distils nothing."""
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -37,8 +41,9 @@ def verdicts(comparison: Comparison) -> list[str]:
 
 
 def contender_words(contender: Contender) -> str:
-    """Return a contender's name: ``task-oriented (related)``, or the method alone if it uses no transfer set."""
-    return contender.method if contender.transfer is None else f"{contender.method} ({contender.transfer})"
+    """Return a contender's name: ``task-oriented (related, plain)``, without the transfer set or variant it lacks."""
+    parts = ", ".join(part for part in (contender.transfer, contender.variant or None) if part is not None)
+    return f"{contender.method} ({parts})" if parts else contender.method
 
 
 def group_words(group: Group) -> str:
@@ -76,6 +81,7 @@ def _group(comparison: Comparison, group: Group, members: Sequence[Summary]) -> 
     if taught and alone:
         told = [best, rival] in ([taught[0], alone[0]], [alone[0], taught[0]])
         sentences.append(_distillation(comparison, taught[0], alone[0], told))
+    sentences += _variants(comparison, group, scored, rival)
     return " ".join(sentences)
 
 
@@ -89,20 +95,64 @@ def _distillation(comparison: Comparison, taught: Summary, alone: Summary, told:
         told: How sure their difference is has been said already.
     """
     first, second = contender_words(taught.contender), contender_words(alone.contender)
+    what = "the teacher" if taught.contender.method in HELD else "distillation"
     outcomes = outcomes_by_place(comparison)
     difference = paired(outcomes[taught.contender, taught.labels], outcomes[alone.contender, alone.labels])
     if difference is None:
-        return f"Nothing here tells whether distillation helped: {first} and {second} have no seed in common."
+        return f"Nothing here tells whether {what} helped: {first} and {second} have no seed in common."
     intervals = (difference.t_interval, difference.bootstrap)
     # The claim that we would like to make needs more than its opposite does: seeds that agree.
     if difference.t_interval is not None and difference.t_interval.low > 0:
-        claim = "Distillation helped here"
+        claim = f"{what.capitalize()} helped here"
     elif any(interval is not None and interval.high <= 0 for interval in intervals):
-        claim = "Distillation did not help here"
+        claim = f"{what.capitalize()} did not help here"
     else:
-        claim = f"{_seeds(difference.runs).capitalize()} cannot tell whether distillation helped here"
+        claim = f"{_seeds(difference.runs).capitalize()} cannot tell whether {what} helped here"
     sure = "" if told else f"{_interval(taught, alone, difference)}{_test_items(difference)}"
     return f"{claim}: {first} has {_lead(alone, difference)}{sure}."
+
+
+def _variants(comparison: Comparison, group: Group, scored: Sequence[Summary], rival: Summary) -> list[str]:
+    """Return for each method with several variants which is best, and how sure its lead over the first one is.
+
+    Args:
+        comparison: Where their runs are.
+        group: That they are compared in.
+        scored: Those with a score, the best one first.
+        rival: Whom the best one has been set against already.
+    """
+    places = outcomes_by_place(comparison)
+    firsts: dict[Contender, Contender] = {}
+    for contender, labels in places:
+        if labels == group.labels:
+            firsts.setdefault(unvaried(contender), contender)
+    kin: dict[Contender, list[Summary]] = {}
+    for member in scored:
+        kin.setdefault(unvaried(member.contender), []).append(member)
+    sentences = []
+    for common, members in kin.items():
+        best, first = members[0], firsts[common]
+        runs = {member.contender: places[member.contender, group.labels] for member in members}
+        if len(members) < 2 or all(alike(each, runs[best.contender]) for each in runs.values()):
+            continue
+        heading = f"Of the {_number(len(members))} variants of {contender_words(common)}"
+        plain = next((member for member in members if member.contender == first), None)
+        if plain is None:
+            sentences.append(f"{heading} {best.contender.variant} is best; {first.variant} has no score.")
+        elif plain is best and best is not scored[0]:
+            sentences.append(f"{heading} {first.variant}, the first, is best.")
+        elif plain is not best and [best, plain] != [scored[0], rival]:
+            sentences.append(f"{heading} {best.contender.variant} is best, {_over_first(best, plain, runs)}.")
+    return sentences
+
+
+def _over_first(best: Summary, first: Summary, runs: Mapping[Contender, Sequence[Outcome]]) -> str:
+    difference = paired(runs[best.contender], runs[first.contender])
+    words = first.contender.variant
+    if difference is None:
+        return f"with no seed in common with {words}"
+    lead = f"{signed(difference.mean)} points against {words}"
+    return f"{lead}{_interval(best, first, difference)}; {_chance(difference)}"
 
 
 def _lead(rival: Summary, difference: Difference) -> str:
@@ -146,7 +196,11 @@ def _score(summary: Summary) -> str:
 
 
 def _seeds(count: int) -> str:
-    return f"{NUMBERS[count] if count < len(NUMBERS) else count} {'seed' if count == 1 else 'seeds'}"
+    return f"{_number(count)} {'seed' if count == 1 else 'seeds'}"
+
+
+def _number(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def _range(interval: Interval) -> str:

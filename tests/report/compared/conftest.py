@@ -34,19 +34,21 @@ def finished(
     transfers: tuple[str, ...] = ("related", "generic"),
     starts: tuple[str, ...] = ("random",),
     seeds: int = 3,
+    variants: tuple[str, ...] = ("",),
     **about: Any,
 ) -> Comparison:
     """Return one in which the last seed of agnostic-patch on the second transfer set failed."""
     random = np.random.default_rng(0)
     grid = [("scratch", None), *((method, transfer) for method in STRENGTH for transfer in transfers)]
     outcomes = [
-        outcome(Cell(method, amount, seed, transfer, start), labels.index(amount), transfers, random)
+        outcome(Cell(method, amount, seed, transfer, start, variant=variant), labels.index(amount), transfers, random)
         for start in starts
         for method, transfer in grid
+        for variant in variants
         for amount in labels
         for seed in range(seeds)
     ]
-    bad = Cell("agnostic-patch", labels[-1], seeds - 1, transfers[-1], starts[0])
+    bad = Cell("agnostic-patch", labels[-1], seeds - 1, transfers[-1], starts[0], variant=variants[-1])
     outcomes = [Outcome(bad, error=ERROR) if each.cell == bad else each for each in outcomes]
     facts = {
         "task": "classification",

@@ -39,8 +39,10 @@ def test_a_cells_own_row_holds_all_that_is_known_of_it(make_comparison: Make, tm
     comparison = make_comparison()
     outcome = next(each for each in comparison.outcomes if each.cell.method == "task-oriented")
     row = next(row for row in parquet(tmp_path, comparison) if row["method"] == "task-oriented" and row["share"] == 1)
+    place = dataclasses.asdict(outcome.cell)
+    assert place.pop("variant") == ""
     assert row == {
-        **dataclasses.asdict(outcome.cell),
+        **place,
         "share": 1.0,
         "score": outcome.score,
         "test_accuracy": outcome.metrics["accuracy"],
@@ -109,3 +111,10 @@ def test_a_comparison_without_outcomes_has_columns_alone(tmp_path: Path) -> None
 def test_nothing_but_the_two_files_is_left(make_comparison: Make, tmp_path: Path) -> None:
     write_tables(tmp_path, make_comparison())
     assert {path.name for path in tmp_path.iterdir()} == {"comparison.parquet", "comparison.csv"}
+
+
+def test_variants_have_a_column_where_there_are_any(make_comparison: Make, tmp_path: Path) -> None:
+    rows = parquet(tmp_path, make_comparison(labels=("5",), variants=("plain", "=warm")))
+    assert {(row["method"], row["variant"]) for row in rows} >= {("scratch", "plain"), ("scratch", "=warm")}
+    assert {row["variant"] for row in texts(tmp_path)} == {"plain", "'=warm"}
+    assert "variant" not in parquet(tmp_path, make_comparison(labels=("5",)))[0]

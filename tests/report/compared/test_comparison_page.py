@@ -16,6 +16,7 @@ from tutelage.comparison.table import Comparison, Outcome, write_comparison
 from tutelage.comparison.verdict import verdicts
 from tutelage.errors import RunError
 from tutelage.report.compared.page import render_comparison, write_comparison_page
+from tutelage.report.compared.pictures import looks
 
 Make = Callable[..., Comparison]
 
@@ -47,6 +48,7 @@ FORMS = {
     "both starts": {"starts": ("random", "pretrained")},
     "shares": {"labels": ("1%", "10%", "50%")},
     "mixed labels": {"labels": ("5", "max:100", "10%")},
+    "variants": {"labels": ("5",), "variants": ("plain", HOSTILE[0], "warm"), "seeds": 2},
 }
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
@@ -229,6 +231,32 @@ def test_methods_have_colors_and_transfer_sets_shapes(make_comparison: Make) -> 
     assert found["task-oriented (related)"].split()[1] == found["agnostic-patch (related)"].split()[1]
 
 
+def test_variants_are_told_apart_everywhere(make_comparison: Make) -> None:
+    text = render_comparison(make_comparison(variants=("plain", "warm")))
+    legend = text.split('<ul class="legend">')[1].split("</ul>")[0]
+    found = {name: style for style, name in re.findall(r'swatch (c\d \w+)".*?<bdi>(.*?)</bdi>', legend)}
+    assert len(found) == len(set(found.values())) == 26
+    assert found["scratch (plain)"].split()[0] == found["scratch (warm)"].split()[0]
+    assert set(re.findall(r"<bdi>(\w+ over \w+)</bdi>", text)) == {"warm over plain", "related over generic"}
+    assert '<small><bdi class="long">warm</bdi></small>' in text
+
+
+def test_what_a_variant_sets_is_said(make_comparison: Make) -> None:
+    settings = {"plain": {}, "warm": {"distill.temperature": 3, "adapt.modes": ["probe"], "student": "timm:a"}}
+    comparison = make_comparison(labels=("5",), variants=("plain", "warm"))
+    text = Parsed(
+        render_comparison(Comparison({**comparison.about, "variants": settings}, comparison.outcomes))
+    ).words
+    assert "variant plain the recipe as it is" in text
+    assert 'variant warm distill.temperature=3; adapt.modes=["probe"]; student=timm:a' in text
+
+
+def test_more_variants_than_shapes_have_colors_of_their_own(make_comparison: Make) -> None:
+    names = tuple("abcdef")
+    scratch = only(make_comparison(labels=("5",), variants=names), lambda each: each.cell.method == "scratch")
+    assert len(set(looks(scratch).values())) == len(names)
+
+
 def test_the_recipe_is_there_as_it_was_written(make_comparison: Make) -> None:
     recipe = "task: <b>\n  - 'a' & \"b\"\n"
     text = render_comparison(make_comparison(recipe=recipe))
@@ -244,7 +272,7 @@ def browser() -> str:
     return found
 
 
-@pytest.mark.parametrize("form", ["plain", "hostile", "both starts"])
+@pytest.mark.parametrize("form", ["plain", "hostile", "both starts", "variants"])
 def test_a_phone_shows_it_without_scrolling_sideways(make_comparison: Make, form: str, tmp_path: Path) -> None:
     wrapper = tmp_path / "phone.html"
     wrapper.write_text(MEASURE.format(page=html.escape(render_comparison(make_comparison(**FORMS[form])))))

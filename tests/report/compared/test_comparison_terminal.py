@@ -92,3 +92,9 @@ def test_contenders_that_all_failed_are_there_without_numbers(make_comparison: M
         for each in comparison.outcomes
     ]
     assert row(shown(Comparison({}, tuple(lost))), "scratch")[1:] == ["—", "0/3", "—", "—", "—"]
+
+
+def test_a_variant_is_named_beside_its_transfer_set(make_comparison: Make) -> None:
+    text = shown(make_comparison(labels=("5",), variants=("plain", "warm")))
+    assert len(row(text, "task-oriented (related, warm)")) == 7
+    assert len(row(text, "scratch (plain)")) == 7

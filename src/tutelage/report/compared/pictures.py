@@ -42,7 +42,7 @@ DODGE = 3.0
 
 @dataclass(frozen=True)
 class Look:
-    """How a contender is drawn: its method decides the color, its transfer set the shape of its marks."""
+    """How a contender is drawn: its method decides the color, its transfer set and variant the shape of its marks."""
 
     color: int
     shape: int
@@ -54,17 +54,21 @@ class Look:
 
 
 def looks(comparison: Comparison) -> dict[Contender, Look]:
-    """Return how each contender is drawn, in all pictures."""
+    """Return how each contender is drawn, in all pictures.
+
+    Where variants and transfer sets are more than there are shapes, a method's further ones have another color.
+    """
     cells = [outcome.cell for outcome in comparison.outcomes]
-    methods = {method: place for place, method in enumerate(dict.fromkeys(cell.method for cell in cells))}
     named = dict.fromkeys(cell.transfer for cell in cells if cell.transfer is not None)
     transfers: dict[str | None, int] = {transfer: place for place, transfer in enumerate(named)}
-    return {
-        Contender(cell.method, cell.transfer, cell.start, cell.compute): Look(
-            methods[cell.method] % COLORS, transfers.get(cell.transfer, 0) % len(SHAPES)
-        )
-        for cell in cells
-    }
+    variants = {variant: place for place, variant in enumerate(dict.fromkeys(cell.variant for cell in cells))}
+    colors: dict[tuple[str, int], int] = {}
+    found = {}
+    for cell in cells:
+        place = variants[cell.variant] * max(1, len(transfers)) + transfers.get(cell.transfer, 0)
+        color = colors.setdefault((cell.method, place // len(SHAPES) if len(variants) > 1 else 0), len(colors))
+        found[Contender.of(cell)] = Look(color % COLORS, place % len(SHAPES))
+    return found
 
 
 def swatch(look: Look, *, level: bool = False) -> str:

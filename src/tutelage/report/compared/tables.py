@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tutelage.comparison.findings import (
-    OURS,
-    ComputeRatio,
-    Contender,
-    Effect,
-    Group,
-    Summary,
-    compute_ratios,
-    finetuning_effects,
-    ranked,
-    teacher_effects,
-    transfer_effects,
-)
+from tutelage.comparison.effects import Effect, finetuning_effects, teacher_effects, transfer_effects, variant_effects
+from tutelage.comparison.findings import OURS, ComputeRatio, Contender, Group, Summary, compute_ratios, ranked
 from tutelage.comparison.statistics import Difference, Reached
 from tutelage.comparison.table import BEST, Comparison
 from tutelage.comparison.verdict import contender_words, group_words
@@ -73,6 +63,7 @@ def effects(comparison: Comparison) -> dict[str, dict[str, Any] | None]:
     taught = teacher_effects(comparison)
     found = {
         "transfer": transfer_effects(comparison),
+        "variants": variant_effects(comparison),
         "finetuning": finetuning_effects(comparison),
         "modes": [effect for effect in taught if effect.second is not None],
         "teachers": [effect for effect in taught if effect.second is None],
@@ -87,7 +78,7 @@ def failures(comparison: Comparison) -> list[dict[str, str]]:
     """Return the failed cells with their errors."""
     return [
         {
-            "contender": contender_words(Contender(cell.method, cell.transfer, cell.start, cell.compute)),
+            "contender": contender_words(Contender.of(cell)),
             "place": title(Group(cell.labels, cell.start, cell.compute)),
             "seed": str(cell.seed),
             "error": outcome.error,
@@ -110,7 +101,8 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
     seeds = sorted({outcome.cell.seed for outcome in comparison.outcomes})
     rows = [
         ("student", short_name(about["student"]) if about.get("student") else None),
-        ("teacher", short_name(about["teacher"]) if about.get("teacher") else None),
+        ("teacher", _teachers(about.get("teacher"))),
+        *((f"variant {name}", _settings(changes)) for name, changes in (about.get("variants") or {}).items()),
         ("classes", _count(about.get("classes"))),
         ("test images", _count(about.get("test_images"))),
         *(
@@ -145,6 +137,7 @@ def _result(summary: Summary) -> dict[str, Any]:
     return {
         "method": summary.contender.method,
         "transfer": summary.contender.transfer,
+        "variant": summary.contender.variant,
         "score": mean_std(summary),
         "seeds": [f"{100 * score:.1f}" for score in summary.scores.values()] if summary.runs > 1 else [],
         "runs": runs(summary),
@@ -186,7 +179,10 @@ def _less(found: Reached) -> str:
 def _effect(effect: Effect) -> dict[str, Any]:
     first, second = effect.first, effect.second
     over = ""
-    if second is not None and second.transfer != first.transfer:
+    if second is not None and second.variant != first.variant:
+        over = f"{first.variant} over {second.variant}"
+        first = dataclasses.replace(first, variant="")
+    elif second is not None and second.transfer != first.transfer:
         over = f"{first.transfer} over {second.transfer}"
         first = dataclasses.replace(first, transfer=None)
     budget = [] if first.compute == BEST else [first.compute]
@@ -212,6 +208,17 @@ def _difference(difference: Difference | None) -> dict[str, str]:
 
 def _count(value: int | None) -> str | None:
     return None if value is None else whole(value)
+
+
+def _teachers(names: str | Sequence[str] | None) -> str | None:
+    every = [names] if isinstance(names, str) else names or []
+    return ", ".join(map(short_name, every)) or None
+
+
+def _settings(changes: Mapping[str, Any]) -> str:
+    """Return a variant's settings as they are typed, or what it is without any."""
+    said = (f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items())
+    return "; ".join(said) or "the recipe as it is"
 
 
 def _device(name: str | None) -> str | None:
