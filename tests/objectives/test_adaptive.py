@@ -69,7 +69,9 @@ def test_features_that_are_turned_and_moved_have_no_distance(kernel) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_gradient_is_that_of_the_distance(kernel) -> None:
-    student, teacher, logits = (x.requires_grad_() for x in (drawn(4, 3, seed=0), drawn(4, 5, seed=1), drawn(5, seed=2)))
+    student, teacher, logits = (
+        x.requires_grad_() for x in (drawn(4, 3, seed=0), drawn(4, 5, seed=1), drawn(5, seed=2))
+    )
     assert torch.autograd.gradcheck(lambda *x: kernel_distance(*x, kernel=kernel), (student, teacher, logits))
 
 
@@ -199,7 +201,8 @@ def test_what_is_not_learned_with_the_student_has_no_group(options) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"weights": "identity"}, {"weights": "dense"}, {"kernel": "none"}, {"kernel": "none", "inner_steps": 1}]
+    "options",
+    [{"weights": "identity"}, {"weights": "dense"}, {"kernel": "none"}, {"kernel": "none", "inner_steps": 1}],
 )
 def test_only_a_diagonal_has_weights_of_features(options) -> None:
     assert adaptive(**options).feature_weights is None

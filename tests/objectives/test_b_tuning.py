@@ -19,7 +19,7 @@ def informed(count: int, width: int, *, noise: float, seed: int, classes: int = 
 
 
 def slow_log_evidence(features: Tensor, wanted: Tensor, alpha: float, beta: float) -> float:
-    """The labels are normal with mean 0 and covariance I/β + FFᵀ/α, once weights are integrated out."""
+    """The labels are normal with mean 0 and covariance I / beta + F Fᵀ / alpha, once weights are integrated out."""
     count = len(features)
     covariance = torch.eye(count, dtype=torch.float64) / beta + features @ features.T / alpha
     fit = wanted @ torch.linalg.inv(covariance) @ wanted
@@ -36,7 +36,9 @@ def test_the_score_is_the_evidence_by_its_definition(case: str) -> None:
     features, labels = informed(count, width, noise=noise, seed=0)
     found = log_evidence(features, labels)
     expected = [
-        slow_log_evidence(features, (labels == number).double(), float(found.alphas[number]), float(found.betas[number]))
+        slow_log_evidence(
+            features, (labels == number).double(), float(found.alphas[number]), float(found.betas[number])
+        )
         for number in range(3)
     ]
     assert found.score == pytest.approx(sum(expected) / 3 / count, rel=1e-9)
@@ -136,19 +138,21 @@ def prepared(**options) -> BTuning:
 
 def test_the_loss_is_that_of_the_slow_reference() -> None:
     objective = prepared(temperature=0.5)
-    student, (one, other) = log_evidence(STUDENT.float(), LABELS), (log_evidence(x.float(), LABELS) for x in TEACHERS.values())
+    student, (one, other) = (
+        log_evidence(STUDENT.float(), LABELS),
+        (log_evidence(x.float(), LABELS) for x in TEACHERS.values()),
+    )
     powers = [math.exp(each.score / 0.5) for each in (one, other)]
     now = drawn(8, 5, seed=9)  # the student has learned since
     rows = slice(3, 11)
     total = 0.0
-    for row, (phi, psi, other_psi) in enumerate(zip(now, KNOWS[rows], GUESSES[rows], strict=True)):
+    for phi, psi, other_psi in zip(now, KNOWS[rows], GUESSES[rows], strict=True):
         for number in range(3):
             wanted = sum(
                 power / sum(powers) * float(features @ each.means[number])
                 for power, features, each in zip(powers, (psi, other_psi), (one, other), strict=True)
             )
             total += (float(phi @ student.means[number]) - wanted) ** 2
-    assert row == 7
     found = objective(*example(now, {name: values[rows] for name, values in TEACHERS.items()}))["b-tuning"]
     assert found.item() == pytest.approx(total / 8 / 3, rel=1e-4)
 

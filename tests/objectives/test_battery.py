@@ -24,6 +24,7 @@ from tutelage.objectives import (
     Patches,
     Relations,
     Supervised,
+    factors,
 )
 from tutelage.tasks import Classification
 
@@ -42,6 +43,12 @@ OUTPUTS = {field.name for field in fields(Outputs)}
 SIZES = {"logits": (4, 3), "features": (4, 5), "embedding": (4, 6), "patches": (4, 5, 2, 2)}
 
 objectives = pytest.mark.parametrize("name", sorted(OBJECTIVES))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autoencoders of four samples need not be good."""
+    monkeypatch.setattr(factors, "EPOCHS", 3)
 
 
 def outputs(names: frozenset[str], seed: int, *, grad: bool = False) -> Outputs:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -20,9 +21,7 @@ def slow_factor_distance(student, teacher) -> float:
         return [value / norm for value in row]
 
     pairs = zip(student.tolist(), teacher.tolist(), strict=True)
-    found = [
-        sum(abs(a - b) for a, b in zip(direction(one), direction(other), strict=True)) for one, other in pairs
-    ]
+    found = [sum(abs(a - b) for a, b in zip(direction(one), direction(other), strict=True)) for one, other in pairs]
     return sum(found) / len(found)
 
 
@@ -77,20 +76,44 @@ def prepared(*, seed: int = 0, count: int = 60) -> Factors:
     return objective
 
 
-def explained(features: torch.Tensor, encoder: nn.Module) -> float:
-    """The share of the features' variance that a linear map of their code gives back."""
-    with torch.no_grad():
-        code = torch.cat([encoder(features).relu(), torch.ones(len(features), 1)], dim=1)
-    left = features - code @ torch.linalg.lstsq(code, features).solution
-    return 1 - float(left.square().sum() / (features - features.mean(0)).square().sum())
+@pytest.fixture(scope="module")
+def fitted() -> tuple[nn.Module, list[float], list[nn.Module]]:
+    """A fitted encoder, and the held-out error and the encoder after each pass."""
+    errors: list[float] = []
+    encoders: list[nn.Module] = []
+
+    def watched(coder, features, rows, device) -> float:
+        errors.append(error(coder, features, rows, device))
+        encoders.append(copy.deepcopy(coder[0]))
+        return errors[-1]
+
+    error = factors._error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factors, "_error", watched)
+        patch.setattr(factors, "PATIENT_STEPS", 50)
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn(400, 2, generator=generator) @ torch.randn(2, 16, generator=generator)
+        return fitted_encoder(features, seed=0), errors, encoders
 
 
-def test_a_fitted_code_says_more_of_the_features_than_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = teachers(120)["timm:one.two"]
-    fitted = explained(features, fitted_encoder(features, seed=0))
-    monkeypatch.setattr(factors, "EPOCHS", 0)
-    assert fitted > 0.9
-    assert fitted > explained(features, fitted_encoder(features, seed=0)) + 0.1
+def test_an_autoencoder_learns_to_reconstruct_what_it_has_not_seen(fitted) -> None:
+    _, errors, _ = fitted
+    assert min(errors) < 0.1 * errors[0]
+
+
+def test_the_encoder_that_reconstructs_held_out_samples_best_is_kept(fitted) -> None:
+    encoder, errors, encoders = fitted
+    best = encoders[errors.index(min(errors))].state_dict()
+    assert all(torch.equal(value, best[name]) for name, value in encoder.state_dict().items())
+
+
+def test_an_autoencoder_is_done_after_ten_passes_without_a_better_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([3.0, 2.0, 2.5, 1.0, *range(2, 100)])
+    seen: list[float] = []
+    monkeypatch.setattr(factors, "_error", lambda *_: seen.append(next(given)) or seen[-1])
+    monkeypatch.setattr(factors, "PATIENT_STEPS", 1)
+    fitted_encoder(teachers(60)["other"], seed=0)
+    assert len(seen) == 4 + 10
 
 
 def test_fitting_is_a_pure_function_of_rows_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:

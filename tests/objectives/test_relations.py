@@ -19,7 +19,9 @@ def slow_relations(features: Tensor) -> tuple[dict, dict]:
     rows = features.tolist()
     every = range(len(rows))
     differences = {(i, j): [a - b for a, b in zip(rows[i], rows[j], strict=True)] for i in every for j in every}
-    lengths = {pair: math.sqrt(sum(value * value for value in difference)) for pair, difference in differences.items()}
+    lengths = {
+        pair: math.sqrt(sum(value * value for value in difference)) for pair, difference in differences.items()
+    }
     positive = [length for length in lengths.values() if length > 0]
     mean = sum(positive) / len(positive)
     cosines = {}

@@ -91,7 +91,7 @@ class AdaptiveFeatures(FeatureObjective):
         standardize: As for every :class:`FeatureObjective`.
         kernel: ``linear``; ``rbf``; or ``none``, which compares features instead of kernels: the squared error of a
             learned linear map of the teachers' features to the student's, both centered.
-        weights: What is learned of the teachers' features: ``diagonal``, a weight σ(s) each, from s = 0;
+        weights: What is learned of the teachers' features: ``diagonal``, a weight sigmoid(s) each, from s = 0;
             ``identity``, nothing; ``dense``, a matrix, from the identity, without a sigmoid (as in the authors'
             code). With ``kernel="none"`` the map is learned in their place, and ``identity`` makes no sense.
         inner_steps: How many Adam updates of the weights are made on each batch before the student's, with its
@@ -146,7 +146,7 @@ class AdaptiveFeatures(FeatureObjective):
 
     @property
     def feature_weights(self) -> Tensor | None:
-        """The weight σ(s) of each feature of the teachers, [dψ], or ``None`` where there is no such thing."""
+        """The weight sigmoid(s) of each feature of the teachers, [dψ], or ``None`` where there is no such thing."""
         if self._kernel == "none" or self._weights != "diagonal":
             return None
         return self.weights.detach().sigmoid()

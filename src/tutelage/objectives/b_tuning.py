@@ -16,11 +16,11 @@ from tutelage.objectives.objective import Needs, StudentOutputs, Targets
 from tutelage.objectives.regression import feature_error
 
 ITERATIONS, CLOSE = 200, 1e-9
-"""Most fixed-point iterations, and the relative change of α/β that ends them."""
+"""Most fixed-point iterations, and the relative change of alpha / beta that ends them."""
 
 LEAST, MOST = 1e-12, 1e12
-"""Bounds of α/β, as shares of the largest squared singular value: with more features than samples the evidence may
-rise all the way to an exact fit, or to none."""
+"""Bounds of alpha / beta, as shares of the largest squared singular value: with more features than samples the
+evidence may rise all the way to an exact fit, or to none."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def log_evidence(features: Tensor, labels: Tensor, *, classes: int | None = None
               - \frac{\beta}{2} \|F m - y\|^2 - \frac{\alpha}{2} \|m\|^2 - \frac{1}{2} \log |A|, \quad
               A = \alpha I + \beta F^\top F, \; m = \beta A^{-1} F^\top y
 
-    for y the indicator of a class, w ~ N(0, I/α) and noise N(0, 1/β). From a singular value decomposition, α and β
-    are iterated to the fixed point
+    for y the indicator of a class, weights from N(0, I / alpha) and noise from N(0, 1 / beta). From a singular value
+    decomposition, both are iterated to the fixed point
 
     .. math:: \gamma = \sum_i \frac{\beta \sigma_i^2}{\alpha + \beta \sigma_i^2}, \quad
               \alpha = \frac{\gamma}{\|m\|^2}, \quad \beta = \frac{N - \gamma}{\|F m - y\|^2}
@@ -89,7 +89,7 @@ def log_evidence(features: Tensor, labels: Tensor, *, classes: int | None = None
 
     def updated(ratio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         gamma = (squares / (squares + ratio)).sum(0)
-        unexplained = (ratio / (squares + ratio)).sum(0) + (count - len(squares))  # N − γ, without cancellation
+        unexplained = (ratio / (squares + ratio)).sum(0) + (count - len(squares))  # N - gamma, without cancellation
         norm = (squares * parts.square() / (squares + ratio).square()).sum(0)
         error = (parts * ratio / (squares + ratio)).square().sum(0) + rest
         return gamma / norm.clamp(min=tiny), unexplained / error.clamp(min=tiny), norm, error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -19,8 +21,9 @@ EPOCHS, PATIENCE = 500, 10
 BATCH, LEARNING_RATE = 1024, 3e-4
 """Of an autoencoder; all four numbers are those of the authors' code, made for tens of thousands of samples."""
 
-STEPS, LEAST_BATCH = 32, 16
-"""Steps that a pass has at least, and what a batch may become for that: with few samples, a pass would be one step."""
+STEPS, LEAST_BATCH, PATIENT_STEPS = 10, 32, 500
+"""For few samples: steps that a pass is to have, what a batch becomes for that at most, and steps without a better
+reconstruction that make an autoencoder done. Else a pass would be one step, and ten of them would change nothing."""
 
 HELD_OUT = 10
 """One in so many training samples is kept to tell when an autoencoder is done."""
@@ -85,7 +88,7 @@ class Factors(FeatureObjective):
 
     def factors(self, targets: Targets) -> Tensor:
         """Return all teachers' codes side by side, [B, sum of d/2]."""
-        parts = self.teacher_features(targets).split(list(self.widths.values()), dim=1)
+        parts = torch.split(self.teacher_features(targets), list(self.widths.values()), dim=1)
         return torch.cat([encoder(part).relu() for encoder, part in zip(self.encoders, parts, strict=True)], dim=1)
 
     def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
@@ -105,15 +108,17 @@ def fitted_encoder(features: Tensor, *, seed: int, device: torch.device | str = 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # a GPU has its own generators, which are left alone
-        coder = nn.Sequential(_perceptron(*sizes), nn.ReLU(), _perceptron(*sizes[::-1])).to(device)
+        encoder, decoder = _perceptron(*sizes), _perceptron(*sizes[::-1])
+    coder = nn.Sequential(encoder, nn.ReLU(), decoder).to(device)
     order = torch.randperm(len(features), generator=generator)
     held, kept = order.tensor_split([max(1, len(order) // HELD_OUT)])
     kept = kept if len(kept) else held
     size = min(BATCH, max(LEAST_BATCH, len(kept) // STEPS))
+    patience = max(PATIENCE, math.ceil(PATIENT_STEPS / math.ceil(len(kept) / size)))
     optimizer = torch.optim.Adam(coder.parameters(), lr=LEARNING_RATE)
-    best, left, state = float("inf"), PATIENCE, copy.deepcopy(coder[0].state_dict())
+    best, left, state = float("inf"), patience, copy.deepcopy(encoder.state_dict())
     for _ in range(EPOCHS):
-        for rows in kept[torch.randperm(len(kept), generator=generator)].split(size):
+        for rows in torch.split(kept[torch.randperm(len(kept), generator=generator)], size):
             values = features[rows].to(device)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(F.mse_loss(coder(values), values))
@@ -121,17 +126,16 @@ def fitted_encoder(features: Tensor, *, seed: int, device: torch.device | str = 
         error = _error(coder, features, held, device)
         left -= 1
         if error < best:
-            best, left, state = error, PATIENCE, copy.deepcopy(coder[0].state_dict())
+            best, left, state = error, patience, copy.deepcopy(encoder.state_dict())
         if not left:
             break
-    encoder = _perceptron(*sizes)
     encoder.load_state_dict(state)
     return encoder
 
 
 @torch.no_grad()
 def _error(coder: nn.Module, features: Tensor, rows: Tensor, device: torch.device | str) -> float:
-    parts = [features[some].to(device) for some in rows.split(BATCH)]
+    parts = [features[some].to(device) for some in torch.split(rows, BATCH)]
     return sum(float(F.mse_loss(coder(part), part, reduction="sum")) for part in parts) / len(rows)
 
 
@@ -143,6 +147,6 @@ def _sizes(width: int) -> tuple[int, int, int, int]:
 def _perceptron(*sizes: int) -> nn.Sequential:
     """Return linear layers with a ReLU between them."""
     layers: list[nn.Module] = []
-    for one, other in zip(sizes, sizes[1:], strict=False):
+    for one, other in itertools.pairwise(sizes):
         layers += [nn.ReLU(), nn.Linear(one, other)]
     return nn.Sequential(*layers[1:])

@@ -60,7 +60,8 @@ def centered(features: Tensor) -> Tensor:
 
 def unit_rows(features: Tensor) -> Tensor:
     """Divide each row by its norm; zeros stay zeros."""
-    return features / (features.norm(dim=1, keepdim=True) + EPSILON)
+    norms: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / (norms + EPSILON)
 
 
 class FeatureObjective(Objective):
@@ -136,7 +137,7 @@ class FeatureObjective(Objective):
             self.scales.copy_(torch.cat([each.scale.expand(len(each.mean)) for each in seen.values()]))
         if self.fits:
             joined = self._standardized(torch.cat([torch.cat(parts) for parts in rows.values()], dim=1))
-            features = dict(zip(self.widths, joined.split(list(self.widths.values()), dim=1), strict=True))
+            features = dict(zip(self.widths, torch.split(joined, list(self.widths.values()), dim=1), strict=True))
             every = None if samples.targets is None else torch.tensor(samples.targets)
             labels = None if every is None else every[torch.cat(indices)]
             self.fit(features, labels, torch.cat(students) if self.fits_student else None)

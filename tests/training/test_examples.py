@@ -68,7 +68,9 @@ def test_every_process_is_shown_every_sample() -> None:
     groups = {"view": ViewGroup(CROPS, 8)}
     loader = Loader(tiny_samples(), groups, batch_size=4, seed=0, rank=1, world=2)
     rows: list[int] = []
-    looked(lambda examples: rows.extend(row for batch, _, _ in examples for row in batch.indices.tolist()), loader=loader)
+    looked(
+        lambda examples: rows.extend(row for batch, _, _ in examples for row in batch.indices.tolist()), loader=loader
+    )
     assert sorted(rows) == list(range(12))
 
 
