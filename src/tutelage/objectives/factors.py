@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -24,6 +26,9 @@ BATCH, LEARNING_RATE = 1024, 3e-4
 STEPS, LEAST_BATCH, PATIENT_STEPS = 10, 32, 500
 """For few samples: steps that a pass is to have, what a batch becomes for that at most, and steps without a better
 reconstruction that make an autoencoder done. Else a pass would be one step, and ten of them would change nothing."""
+
+REMEMBERED = 16
+"""Encoders that are kept in memory: the same ones serve every weight of the regularizer, on every split."""
 
 HELD_OUT = 10
 """One in so many training samples is kept to tell when an autoencoder is done."""
@@ -84,7 +89,7 @@ class Factors(FeatureObjective):
         """Fit the autoencoders."""
         device = next(self.encoders.parameters()).device
         for number, (encoder, rows) in enumerate(zip(self.encoders, features.values(), strict=True)):
-            encoder.load_state_dict(fitted_encoder(rows, seed=self._seed + number, device=device).state_dict())
+            encoder.load_state_dict(_remembered(rows, self._seed + number, device))
 
     def factors(self, targets: Targets) -> Tensor:
         """Return all teachers' codes side by side, [B, sum of d/2]."""
@@ -94,6 +99,22 @@ class Factors(FeatureObjective):
     def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
         """Return ``ft``."""
         return {"ft": factor_distance(self.translator(self.student_features(student)), self.factors(targets))}
+
+
+def _remembered(features: Tensor, seed: int, device: torch.device) -> Mapping[str, Tensor]:
+    """Return the weights of :func:`fitted_encoder`, fitted now or before."""
+    rows = features.contiguous().numpy().tobytes()
+    key = hashlib.blake2b(rows + f"|{tuple(features.shape)}|{seed}|{device}".encode()).hexdigest()
+    if key not in _FITTED:
+        state = fitted_encoder(features, seed=seed, device=device).state_dict()
+        _FITTED[key] = {name: value.cpu() for name, value in state.items()}
+        while len(_FITTED) > REMEMBERED:
+            _FITTED.popitem(last=False)
+    _FITTED.move_to_end(key)
+    return _FITTED[key]
+
+
+_FITTED: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
 
 
 def fitted_encoder(features: Tensor, *, seed: int, device: torch.device | str = "cpu") -> nn.Sequential:

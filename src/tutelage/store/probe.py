@@ -19,7 +19,8 @@ from tutelage.data.samples import IntArray
 from tutelage.models.outputs import Outputs
 from tutelage.objectives import Logits
 from tutelage.store.plan import Timing
-from tutelage.training.loop import precision, train
+from tutelage.training.loop import train
+from tutelage.training.precision import precision
 from tutelage.training.phase import Phase
 from tutelage.training.schedule import Schedule
 from tutelage.training.stopwatch import TURNS, WARM, EnoughError, Stopwatch, median_seconds

@@ -15,7 +15,7 @@ from tutelage.models.model import Model, weight_hash
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.store.forms import check_form, row_bytes
 from tutelage.store.packs import PACKING
-from tutelage.training.loop import precision
+from tutelage.training.precision import precision
 from tutelage.views.policy import SCHEME
 
 TARGETS = 1

@@ -30,7 +30,7 @@ from tutelage.store.forms import decode, encode
 from tutelage.store.settings import GB
 from tutelage.store.shards import FAULT, TOUCHED, Array, Shard
 from tutelage.store.spec import TargetSpec, shard_name, teacher_identity
-from tutelage.training.loop import precision
+from tutelage.training.precision import precision
 
 
 class CachedTargets:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tutelage.data.batch import Batch
 from tutelage.errors import TrainingError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
-from tutelage.models.outputs import Outputs
-from tutelage.objectives import StudentOutputs, Targets
 from tutelage.progress import Progress
 from tutelage.training.average import WeightAverage
 from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
 from tutelage.training.distributed import World
+from tutelage.training.examples import examples
 from tutelage.training.memory import keep_freed_memory
 from tutelage.training.phase import Phase
+from tutelage.training.precision import precision
 from tutelage.training.schedule import decayed_groups, learning_rate_factor
+from tutelage.training.step import Step
 
 CHECKPOINT_SECONDS = 30.0
 """Time between checkpoints; an interrupted stage loses no more than that."""
@@ -99,7 +96,7 @@ def train(
     trainer = _Trainer(phase, model, world)
     with measured(trainer.cost, world.device):
         for objective, _ in phase.objectives.values():
-            objective.prepare(phase.loader.samples, trainer.examples())
+            objective.prepare(phase.loader.samples, examples(phase, model, world.device))
     if checkpoint is not None and checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint, world.device))
     marks: dict[int, list[float]] = {}
@@ -126,43 +123,6 @@ def train(
     return trainer.result()
 
 
-class _Step(nn.Module):
-    """Student and objectives in one forward, so that DDP sees every trained parameter."""
-
-    def __init__(self, phase: Phase, model: Model) -> None:
-        super().__init__()
-        self.model = model
-        self.objectives = nn.ModuleDict({name: objective for name, (objective, _) in phase.objectives.items()})
-        self._weighted = dict(phase.objectives)
-        self._needs = phase.student_needs()
-        self._train_encoder = phase.trained == "all"
-        self._keep_statistics = phase.statistics == "kept"
-
-    def train(self, mode: bool = True) -> _Step:
-        super().train(mode)
-        if not self._train_encoder:
-            self.model.encoder.eval()
-        if self._keep_statistics:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def forward(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:
-        student: dict[str, Outputs] = {
-            group: self.model(batch.inputs[group], needs) for group, needs in self._needs.items()
-        }
-        fixed = {group: outputs.detach() for group, outputs in student.items()}
-        parts: dict[str, Tensor] = {}
-        total = torch.zeros((), device=batch.indices.device)
-        for objective, weight in self._weighted.values():
-            objective.inner_step(batch, fixed, targets)
-            losses: dict[str, Tensor] = objective(batch, student, targets)
-            total = total + weight * torch.stack(list(losses.values())).sum()
-            parts.update(losses)
-        return {"loss": total, **{name: loss.detach() for name, loss in parts.items()}}
-
-
 class _Trainer:
     """The state of one training run; the functions above read top-down."""
 
@@ -170,7 +130,7 @@ class _Trainer:
         keep_freed_memory()
         self.phase, self.model, self.world = phase, model, world
         self.schedule = phase.schedule
-        self.inner = _Step(phase, model).to(world.device).train()
+        self.inner = Step(phase, model).to(world.device).train()
         groups = decayed_groups([model], self.schedule)
         for objective, _ in phase.objectives.values():
             groups += objective.param_groups(self.schedule.learning_rate)
@@ -210,34 +170,6 @@ class _Trainer:
                 yield batch.to(self.world.device)
         finally:
             source.close()
-
-    def examples(self) -> Iterator[tuple[Batch, StudentOutputs, Targets]]:
-        """Yield every sample once, in batches, with the student's outputs as it is now and the targets.
-
-        For ``prepare``. Every process gets all of the samples, so that all of them prepare the same.
-        """
-        loader = self.phase.loader
-        source = loader.ready(loader.view(0, np.arange(len(loader.samples))))
-        needs = self.phase.student_needs()
-        try:
-            for batch in source:
-                moved = batch.to(self.world.device)
-                with precision(self.world.device):
-                    targets = self.phase.targets(moved)
-                yield moved, _WhenRead(needs, functools.partial(self._at_start, moved)), targets
-        finally:
-            source.close()
-
-    def _at_start(self, batch: Batch, group: str, needs: frozenset[str]) -> Outputs:
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            with torch.no_grad(), precision(self.world.device):
-                outputs: Outputs = self.model(batch.inputs[group], needs)
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        return outputs
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step."""
@@ -325,31 +257,3 @@ class _Trainer:
         """Return the weights and what they cost."""
         raw = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         return Trained(raw, None if self.average is None else self.average.state, self.history, self.cost)
-
-
-class _WhenRead(Mapping[str, Outputs]):
-    """The student's outputs of each view group, computed when they are looked up."""
-
-    def __init__(
-        self, needs: Mapping[str, frozenset[str]], compute: Callable[[str, frozenset[str]], Outputs]
-    ) -> None:
-        self._needs, self._compute = needs, compute
-        self._found: dict[str, Outputs] = {}
-
-    def __getitem__(self, group: str) -> Outputs:
-        if group not in self._found:
-            self._found[group] = self._compute(group, self._needs[group])
-        return self._found[group]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._needs)
-
-    def __len__(self) -> int:
-        return len(self._needs)
-
-
-def precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision where the device gains from it: bfloat16 on GPUs that have it."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
