@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tutelage.api import compare as compare
+    from tutelage.api import rank as rank
     from tutelage.api import transfer as transfer
     from tutelage.comparison.table import Comparison as Comparison
     from tutelage.comparison.verdict import verdicts as verdicts
@@ -53,6 +54,7 @@ _PUBLIC = {
     "load_model": "tutelage.export.folder",
     "load_recipe": "tutelage.recipe",
     "make_recipe": "tutelage.recipe",
+    "rank": "tutelage.api",
     "transfer": "tutelage.api",
     "verdicts": "tutelage.comparison.verdict",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "load_model",
     "load_recipe",
     "make_recipe",
+    "rank",
     "transfer",
     "verdicts",
 ]

@@ -1,4 +1,4 @@
-"""The main job, and the comparison of methods, from Python."""
+"""The main job, the comparison of methods and the ranking of teachers, from Python."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from tutelage.comparison.table import Comparison
 from tutelage.evaluation.results import Result
 from tutelage.pipeline import run
 from tutelage.progress import Progress
+from tutelage.ranking.rank import any_teacher
+from tutelage.ranking.rank import rank as rank_candidates
+from tutelage.ranking.ranking import Ranking
 from tutelage.recipe import Recipe, headline, load_recipe, make_recipe
 
 
@@ -117,6 +120,37 @@ def compare(
         variants=variants,
     )
     return run_grid(made, grid, Path(out), progress=progress)
+
+
+def rank(
+    recipe: Recipe | str | Path,
+    *,
+    teachers: Sequence[str],
+    labeled: str | Path | None = None,
+    labels: int | str | None = None,
+    seeds: int = 3,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Rank pretrained teachers on a few labels, before any is paid for: minutes, and nothing is trained or kept.
+
+    Args:
+        recipe: A recipe, or the path of one: which data, labels and sizes. Its own teacher does not matter.
+        teachers: Candidates; ``"a+b"`` for the features of both side by side.
+        labeled: Labeled data; the recipe's if not given.
+        labels: How many labels may be used, as in :func:`transfer`; the recipe's if not given.
+        seeds: Draws of labels.
+        settings: Any other keys, dotted: ``{"views.teacher_size": 224}``.
+        progress: Shows where work is; silent where not given.
+
+    Returns:
+        Candidates by the accuracy of linear probes on held-out labels, with what their features cost.
+
+    Raises:
+        TutelageError: Something asked for cannot be done, or every candidate failed.
+    """
+    given = {**headline(labeled=labeled, labels=labels), **(settings or {}), **any_teacher(teachers)}
+    return rank_candidates(_made(recipe, given), teachers, seeds=seeds, progress=progress)
 
 
 def _made(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) -> Recipe:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tutelage.cli import cache, compare, demo, doctor, evaluate, export, listing, predict, report, transfer
+from tutelage.cli import cache, compare, demo, doctor, evaluate, export, listing, predict, rank, report, transfer
 from tutelage.errors import TutelageError
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(transfer.transfer)
 app.command()(compare.compare)
+app.command()(rank.rank)
 app.command()(cache.cache)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
