@@ -43,22 +43,25 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
         speeds: Of its models.
     """
     recipe, view = job.recipe, speeds.view
+    distilling, pretraining = recipe.distill, recipe.pretrain
     lesson = METHODS[recipe.method].lesson
     if name == "adapt-probe":
         return _probe(job, recipe.adapt, "teacher", speeds)
     if name == "adapt-finetune":
         return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher", speeds)
-    if name == "targets" and recipe.distill.targets == "cached":
-        return times(len(job.transfer) * (recipe.distill.views or 1), view, speeds.passes["teacher"])
+    if name == "targets" and distilling.targets == "cached":
+        return times(len(job.transfer) * (distilling.views or 1), view, speeds.passes["teacher"])
     if name == "distill":
         assert lesson is not None
-        assert recipe.distill.epochs is not None
-        live = [speeds.passes["teacher"]] if recipe.distill.targets == "live" else []
-        return times(len(job.transfer) * recipe.distill.epochs, view, speeds.steps[lesson.name], *live)
+        assert distilling.epochs is not None
+        assert distilling.batch_size is not None
+        live = [speeds.passes["teacher"]] if distilling.targets == "live" else []
+        return _training(len(job.transfer), distilling.epochs, distilling.batch_size, lesson.name, speeds, *live)
     if name == "pretrain":
         assert job.pretraining is not None
-        assert recipe.pretrain.epochs is not None
-        return times(len(job.pretraining) * recipe.pretrain.epochs, view, speeds.steps["student"])
+        assert pretraining.epochs is not None
+        assert pretraining.batch_size is not None
+        return _training(len(job.pretraining), pretraining.epochs, pretraining.batch_size, "student", speeds)
     if name == "features":
         return times(len(job.labeled) * (recipe.regularize.views or 1), view, speeds.passes["teacher"])
     if name == "rate":
@@ -134,7 +137,15 @@ def within(budget: Budget, resolve: Callable[[int], tuple[Recipe, Spent]]) -> Re
 def _once(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds, labels: int | None = None) -> Spent:
     """Return what training on the labels costs once."""
     schedule = settings.schedule(1.0, labels or len(job.labeled))
-    return times(schedule.steps * schedule.batch_size, speeds.view, speeds.steps[model])
+    cut = times(schedule.steps * schedule.batch_size, speeds.view)
+    return total((cut, speeds.training[model].training_cost(schedule.steps, schedule.batch_size)))
+
+
+def _training(images: int, epochs: int, batch_size: int, what: str, speeds: Speeds, *beside: Spent) -> Spent:
+    """Return what training for some epochs costs, with what runs beside it on each image."""
+    size = min(batch_size, images)
+    steps = epochs * max(1, images // size)
+    return total((times(steps * size, speeds.view, *beside), speeds.training[what].training_cost(steps, size)))
 
 
 def _choosing(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:

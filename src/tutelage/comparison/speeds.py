@@ -19,8 +19,9 @@ from tutelage.methods.job import Job
 from tutelage.methods.lessons import Lesson
 from tutelage.models.model import Model
 from tutelage.objectives import Objective, Supervised
-from tutelage.training.loop import precision, train
+from tutelage.training.loop import train
 from tutelage.training.phase import LiveTeacher, Phase, TargetSource
+from tutelage.training.precision import precision
 from tutelage.training.schedule import Schedule
 from tutelage.training.stopwatch import Stopwatch, median_seconds
 
