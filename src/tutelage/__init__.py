@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tutelage.api import analyze as analyze
     from tutelage.api import compare as compare
     from tutelage.api import rank as rank
     from tutelage.api import transfer as transfer
@@ -50,6 +51,7 @@ _PUBLIC = {
     "TrainingError": "tutelage.errors",
     "TutelageError": "tutelage.errors",
     "UnknownNameError": "tutelage.errors",
+    "analyze": "tutelage.api",
     "compare": "tutelage.api",
     "load_model": "tutelage.export.folder",
     "load_recipe": "tutelage.recipe",
@@ -73,6 +75,7 @@ __all__ = [
     "TrainingError",
     "TutelageError",
     "UnknownNameError",
+    "analyze",
     "compare",
     "load_model",
     "load_recipe",

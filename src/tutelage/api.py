@@ -1,4 +1,4 @@
-"""The main job, the comparison of methods and the ranking of teachers, from Python."""
+"""The main job, the comparison of methods, the ranking of teachers and analyses, from Python."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.analysis.analyze import Analysis
+from tutelage.analysis.analyze import analyze as analyze_folder
 from tutelage.comparison.compare import compare as run_grid
 from tutelage.comparison.grid import POINTS, make_grid
 from tutelage.comparison.table import Comparison
@@ -151,6 +153,26 @@ def rank(
     """
     given = {**headline(labeled=labeled, labels=labels), **(settings or {}), **any_teacher(teachers)}
     return rank_candidates(_made(recipe, given), teachers, seeds=seeds, progress=progress)
+
+
+def analyze(path: str | Path, *, progress: Progress | None = None) -> Analysis:
+    """Analyze a finished run, or a comparison; also writes ``analysis.html`` into its folder.
+
+    Of a run: what each feature of its teachers weighs, a linear probe on weighted features, the time of a training
+    step, student and teachers side by side. Of a comparison: errors beside standard transfer, what noise does, and
+    whether better teachers made better students.
+
+    Args:
+        path: The folder of a run, best of ``aft``, or of a comparison.
+        progress: Shows where work is; silent where not given.
+
+    Returns:
+        What was found; a part is ``None`` where it does not apply, and ``left_out`` says why.
+
+    Raises:
+        TutelageError: There is nothing to analyze, or its data or models cannot be had any more.
+    """
+    return analyze_folder(Path(path), progress=progress)
 
 
 def _made(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) -> Recipe:

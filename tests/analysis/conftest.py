@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.ranking.toys import add_toys, paint_colors
@@ -16,8 +15,6 @@ from tutelage.analysis.overhead import training_overhead
 from tutelage.evaluation.results import Result
 from tutelage.pipeline import run
 from tutelage.recipe import make_recipe
-
-Make = Callable[..., Result]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,28 +37,18 @@ def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def make_run(colors: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Run a method on the colors; changes are dotted keys."""
-
-    def make(method: str = "aft", **changes: Any) -> Result:
-        settings = {
-            "method": method,
-            "data": {"labeled": str(colors / "train"), "labels": 4, "test": str(colors / "test")},
-            "teacher": ["toy:color", "toy:noise"],
-            "student": "timm:test_efficientnet",
-            "start": "random",
-            "folds": 2,
-            "device": "cpu",
-            "views": {"teacher_size": 16, "student_size": 32},
-            "finetune": {"epochs": 2, "learning_rates": [1e-3]},
-            "regularize": {"betas": [10.0], "noise": 7},
-        }
-        given = {key.replace("__", "."): value for key, value in changes.items()}
-        return run(make_recipe(settings, given), tmp_path_factory.mktemp(f"run-{method}"))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def aft(make_run: Make) -> Result:
-    return make_run()
+def aft(colors: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A finished run."""
+    settings = {
+        "method": "aft",
+        "data": {"labeled": str(colors / "train"), "labels": 4, "test": str(colors / "test")},
+        "teacher": ["toy:color", "toy:noise"],
+        "student": "timm:test_efficientnet",
+        "start": "random",
+        "folds": 2,
+        "device": "cpu",
+        "views": {"teacher_size": 16, "student_size": 32},
+        "finetune": {"epochs": 2, "learning_rates": [1e-3]},
+        "regularize": {"betas": [10.0], "noise": 7},
+    }
+    return run(make_recipe(settings), tmp_path_factory.mktemp("aft"))

@@ -146,6 +146,15 @@ def test_the_terminal_says_what_the_page_says() -> None:
     assert text.rstrip().splitlines()[-1].startswith("runs/night/analysis.html")
 
 
+def test_without_test_data_there_is_no_verdict_on_the_probe() -> None:
+    analysis = of_run()
+    assert analysis.probes is not None
+    judged = [dataclasses.replace(each, test=None) for each in (analysis.probes.plain, analysis.probes.weighted)]
+    text = shown(dataclasses.replace(analysis, probes=ProbeGain(*judged, None, None, 0)))
+    assert "There are no test data" in text
+    assert "95% interval over test items" not in text
+
+
 def test_every_series_has_its_line_and_its_name() -> None:
     text = render_analysis(of_comparison())
     noise = text.split(COMPARISON_TITLES["noise"])[1].split("<h2>")[0]

@@ -87,7 +87,7 @@ def test_data_are_plain(found: ComparisonAnalysis) -> None:
 
 def test_other_data_than_those_compared_on_are_told(tmp_path: Path, colors: Path) -> None:
     kept(tmp_path, colors, SCORES, test_images=13)
-    with pytest.raises(RunError, match="no longer what .* compared on"):
+    with pytest.raises(RunError, match=r"no longer what .* compared on"):
         analyze(tmp_path)
 
 

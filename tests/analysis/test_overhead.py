@@ -18,10 +18,11 @@ from tutelage.pipeline import run_method
 from tutelage.run import Stage
 
 SLOW = 0.02
+METHODS = sorted(regularizers.REGULARIZERS.keys() - {"ft"})  # whose autoencoders are fitted for seconds
 
 
-def finished(folder: Path, **changes: Any) -> tuple[Job, dict[str, Stage]]:
-    job = tiny_job(folder, "aft", **{"start": "pretrained", "regularize__betas": [3.0], **changes})
+def finished(folder: Path, method: str = "aft", **changes: Any) -> tuple[Job, dict[str, Stage]]:
+    job = tiny_job(folder, method, **{"start": "pretrained", "regularize__betas": [3.0], **changes})
     return job, run_method(job)
 
 
@@ -36,7 +37,7 @@ def test_a_slow_regularizer_takes_its_time_and_nothing_else_does(
             return super().forward(*given)
 
     slow = dataclasses.replace(
-        regularizers.REGULARIZERS["aft"], objective=lambda width, widths, classes, settings: Slow(width, widths)
+        regularizers.REGULARIZERS["aft"], objective=lambda width, widths, classes, seed, settings: Slow(width, widths)
     )
     monkeypatch.setitem(regularizers.REGULARIZERS, "aft", slow)
     found = training_overhead(job, stages, rounds=2, seconds=0.1)
@@ -45,9 +46,10 @@ def test_a_slow_regularizer_takes_its_time_and_nothing_else_does(
     assert found.ratio.rounds == 2
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("most", "size"), [(64, 12), (4, 4)])
-def test_steps_are_as_large_as_in_the_run(tmp_path: Path, most: int, size: int) -> None:
-    job, stages = finished(tmp_path, finetune__batch_size=most)
+def test_steps_of_rivals_are_as_large_as_in_the_run(tmp_path: Path, method: str, most: int, size: int) -> None:
+    job, stages = finished(tmp_path, method, finetune__batch_size=most)
     assert training_overhead(job, stages, rounds=1, seconds=0.01).batch_size == size
 
 

@@ -27,7 +27,7 @@ def slow_logits(fit: Labeled, seen: Tensor, penalty: float, classes: int) -> Ten
         powers = np.exp(values @ weight.T + bias)
         error = (powers / powers.sum(1, keepdims=True) - wanted) / len(values)
         weight -= rate * (error.T @ values + penalty * weight)
-        bias -= rate * error.sum(0)
+        bias -= 0.5 * error.sum(0)
     logits = (seen - mean).numpy() @ weight.T + bias
     return torch.from_numpy(logits - logits.mean(1, keepdims=True))
 
@@ -36,7 +36,7 @@ def slow_logits(fit: Labeled, seen: Tensor, penalty: float, classes: int) -> Ten
 @pytest.mark.parametrize("width", [4, 40])  # also more features than samples, where another basis is taken
 def test_the_path_is_the_slow_reference_at_every_penalty(classes: int, width: int) -> None:
     fit, seen = labeled(classes, width=width), labeled(classes, 12, width, seed=1).features
-    penalties = [0.1, 1.0, 10.0]
+    penalties = [1.0, 3.0, 10.0]
     found = fit_path(fit, seen, penalties, classes=classes)
     for logits, penalty in zip(found, penalties, strict=True):
         torch.testing.assert_close(
@@ -61,17 +61,20 @@ def test_a_class_without_samples_is_refused() -> None:
         fit_path(labeled(3), labeled(3).features, [1.0], classes=4)
 
 
-def noisy(count: int, *, seed: int) -> Labeled:
-    """Three features that know the class, and sixty long ones that do not."""
+def noisy(count: int, *, seed: int, loud: float = 0.5) -> Labeled:
+    """Three features that know the class, and sixty that do not."""
     generator = np.random.default_rng(seed)
     targets = np.arange(count) % 3
     known = np.eye(3)[targets] + 0.4 * generator.normal(size=(count, 3))
-    values = np.concatenate([known, 2.0 * generator.normal(size=(count, 60))], axis=1)
+    values = np.concatenate([known, loud * generator.normal(size=(count, 60))], axis=1)
     return Labeled(torch.from_numpy(values), torch.from_numpy(targets))
 
 
 def halves(whole: Labeled) -> list[tuple[Labeled, Labeled]]:
-    first, second = torch.arange(0, len(whole.targets) // 2), torch.arange(len(whole.targets) // 2, len(whole.targets))
+    first, second = (
+        torch.arange(0, len(whole.targets) // 2),
+        torch.arange(len(whole.targets) // 2, len(whole.targets)),
+    )
     parts = [Labeled(whole.features[rows], whole.targets[rows]) for rows in (first, second)]
     return [(parts[0], parts[1]), (parts[1], parts[0])]
 
@@ -108,7 +111,7 @@ def test_test_data_choose_nothing() -> None:
 
 def test_the_penalty_is_the_one_whose_held_out_predictions_are_best() -> None:
     whole = noisy(60, seed=0)
-    penalties = penalty_grid(whole.features)
+    penalties = penalty_grid(whole.features)[6:]  # with weaker ones, there is no end to a fit
     rights = []
     for penalty in penalties:
         right = [
@@ -117,13 +120,14 @@ def test_the_penalty_is_the_one_whose_held_out_predictions_are_best() -> None:
         ]
         rights.append(float(torch.cat(right).double().mean()))
     found = probe(whole, halves(whole), None, penalties, classes=3)
-    assert found.held_out == pytest.approx(max(rights), abs=0.02)
+    assert min(rights) < found.held_out == pytest.approx(max(rights))
+    assert found.held_out == rights[penalties.index(found.penalty)]
     assert found.edge is None
 
 
-@pytest.mark.parametrize(("part", "edge"), [(slice(0, 2), "strongest"), (slice(-2, None), "weakest")])
+@pytest.mark.parametrize(("part", "edge"), [(slice(0, 5), "strongest"), (slice(-3, None), "weakest")])
 def test_a_penalty_at_an_edge_of_the_grid_is_told(part: slice, edge: str) -> None:
-    whole = noisy(60, seed=0)
+    whole = noisy(60, seed=0, loud=0.3)
     penalties = penalty_grid(whole.features)[part]
     assert probe(whole, halves(whole), None, penalties, classes=3).edge == edge
 

@@ -3,19 +3,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tutelage.analysis.analyze import analyze, as_data
-from tutelage.analysis.of_run import RunAnalysis
+from tutelage.analysis.of_run import PARTS, RunAnalysis, parts_left_out
 from tutelage.errors import RunError
 from tutelage.evaluation.results import Result
-
-if TYPE_CHECKING:
-    from conftest import Make
+from tutelage.recipe import make_recipe
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +63,17 @@ def test_looking_at_a_run_changes_nothing_but_the_page(aft: Result) -> None:
 def test_data_are_plain_and_complete(found: RunAnalysis) -> None:
     data = json.loads(json.dumps(as_data(found), allow_nan=False))
     assert data["kind"] == "run"
-    assert data.keys() >= {"schema", "folder", "page", "about", "weights", "probes", "training", "inference", "left_out"}
+    assert data.keys() >= {
+        "schema",
+        "folder",
+        "page",
+        "about",
+        "weights",
+        "probes",
+        "training",
+        "inference",
+        "left_out",
+    }
     assert data["probes"]["plain"].keys() == {"penalty", "edge", "held_out", "test"}
     assert len(data["training"]["ratio"]) == 3
 
@@ -86,32 +93,33 @@ def test_changed_data_are_told_before_anything_is_measured(aft: Result, colors: 
             os.utime(path, ns=(each.st_atime_ns, each.st_mtime_ns))
 
 
-def test_without_test_data_there_is_no_verdict_on_the_probe(make_run: Make) -> None:
-    found = analyze(make_run(data__test=None).folder)
-    assert isinstance(found, RunAnalysis)
-    assert found.probes is not None
-    assert (found.probes.difference, found.probes.interval, found.probes.plain.test) == (None, None, None)
-    assert "There are no test data" in (found.folder / "analysis.html").read_text()
+@pytest.mark.parametrize(
+    ("changes", "parts", "why"),
+    [
+        ({}, set(), ""),
+        ({"regularize.kernel": "rbf"}, set(), ""),
+        ({"regularize.weights": "dense"}, {"weights", "probes"}, "regularize.weights: dense"),
+        ({"regularize.kernel": "none"}, {"weights", "probes"}, "regularize.kernel: none"),
+        ({"method": "kd"}, {"weights", "probes"}, "this is a run of kd"),
+        ({"method": "task-oriented"}, {"weights", "probes", "training"}, "nothing holds the student"),
+        ({"method": "stl"}, PARTS, "stl has no teacher"),
+    ],
+)
+def test_parts_that_do_not_apply_say_why(changes: dict[str, str], parts: set[str], why: str) -> None:
+    given = {"data": {"labeled": "digits"}, "teacher": "toy:color", "student": "timm:lcnet_050", "method": "aft"}
+    found = parts_left_out(make_recipe(given, changes))
+    assert found.keys() == parts
+    assert why in " ".join(found.values())
 
 
-def test_a_rival_has_no_weights_but_its_time(make_run: Make) -> None:
-    found = analyze(make_run("kd").folder)
-    assert isinstance(found, RunAnalysis)
-    assert found.left_out.keys() == {"weights", "probes"}
-    assert "this is a run of kd" in found.left_out["weights"]
-    assert found.training is not None
-
-
-def test_a_dense_map_has_no_weight_for_each_feature(make_run: Make) -> None:
-    found = analyze(make_run(regularize__weights="dense").folder)
-    assert "regularize.weights: dense" in found.left_out["weights"]
-
-
-def test_a_run_with_nothing_to_analyze_says_what_has(make_run: Make) -> None:
-    with pytest.raises(RunError, match=r"in a run of scratch; .* --method aft\), or a comparison"):
-        analyze(make_run("scratch", teacher=None).folder)
+def test_a_run_with_nothing_to_analyze_says_what_has(tmp_path: Path) -> None:
+    recipe = make_recipe({"data": {"labeled": "digits"}, "student": "timm:lcnet_050", "method": "scratch"})
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(RunError, match=r"scratch has no teacher .* --method aft\), or a comparison"):
+        analyze(tmp_path)
 
 
 def test_another_folder_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds neither results.json nor comparison.json"):
+    with pytest.raises(RunError, match=r"holds neither results\.json nor comparison\.json"):
         analyze(tmp_path)

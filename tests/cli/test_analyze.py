@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.analysis.made_comparisons import made
 
 from tutelage.comparison.table import write_comparison
@@ -26,7 +27,7 @@ def test_json_has_an_object_for_each_folder(tutelage: Command, tmp_path: Path) -
     assert ended.code == 0
     analyses = json.loads(ended.out)["analyses"]
     assert [each["page"] for each in analyses] == ["one/analysis.html", "two/analysis.html"]
-    assert analyses[0]["errors"][0]["mean"] == (0.1 / 0.2 + 0.2 / 0.25) / 2
+    assert analyses[0]["errors"][0]["mean"] == pytest.approx((0.1 / 0.2 + 0.2 / 0.25) / 2)
     assert (tmp_path / "two" / "analysis.html").exists()
 
 

@@ -82,8 +82,8 @@ def _errors(errors: Sequence[NormalizedError], metric: str) -> Section:
         title = where[:1].upper() + where[1:]
         tables.append(Table(("Contender", "Normalized error", "Seeds"), rows, title))
     note = (
-        f"The error (1 − {metric}) over that of {BASELINE} with the same labels and seed from the same weights; mean ± "
-        "standard error over seeds. Below 1 is better than standard transfer."
+        f"The error (1 \N{MINUS SIGN} {metric}) over that of {BASELINE} with the same labels and seed from the same "
+        "weights; mean ± standard error over seeds. Below 1 is better than standard transfer."
     )
     return Section(TITLES["errors"], sentences, tables, note=note)
 
@@ -97,7 +97,7 @@ def _noise(curves: Sequence[NoiseCurve], metric: str) -> Section:
             if most.difference is not None:
                 sentences.append(f"{name} {_noise_words(most)}.")
             rows += [(f"{name}, {whole(level.noise)}", *_noise_row(level)) for level in curve.levels]
-        columns = ("Method, features of noise", metric.capitalize(), "Runs", "Against none", "95% over seeds")
+        columns = ("Method, features of noise", metric.capitalize(), "Runs", "Against no noise", "95% over seeds")
         tables.append(Table(columns, rows, where))
         series = [[(level.noise, level.mean, level.std) for level in curve.levels] for curve in members]
         pictures.append(
@@ -108,7 +108,7 @@ def _noise(curves: Sequence[NoiseCurve], metric: str) -> Section:
             )
         )
     note = (
-        "Each image has its own noise, drawn once from a standard normal distribution and put beside its teachers’ "
+        "Each image has its own noise, drawn once from a standard normal distribution and put beside its teachers' "
         "features. Differences are over the same seeds without noise, in points."
     )
     return Section(TITLES["noise"], sentences, tables, pictures, note)
@@ -161,7 +161,7 @@ def _correlation(curves: Sequence[TeacherCurve], metric: str) -> Section:
         ]
         pictures.append(
             Picture(
-                f"{where}: {metric} of students over the accuracy of a linear probe on their teachers’ features",
+                f"{where}: {metric} of students over the accuracy of a linear probe on their teachers' features",
                 over_probes(names, series),
                 [(marked(place), name) for place, name in enumerate(names)],
             )
@@ -169,10 +169,10 @@ def _correlation(curves: Sequence[TeacherCurve], metric: str) -> Section:
     fewest = min(len(curve.points) for curve in curves)
     few = f" With {fewest} here, an interval is wide." if fewest < SOURCE else ""
     note = (
-        "A point is a variant’s teachers: the cross-validated accuracy of a linear probe on their features, side by "
-        "side, on each seed’s labels, and the student’s on the test set; means over seeds. Pearson’s correlation, its "
-        "95% interval by Fisher’s transformation (four teachers or more), and the slope of the least-squares line. The "
-        f"source has {SOURCE} teachers or more.{few}"
+        "A point is a variant's teachers: the cross-validated accuracy of a linear probe on their features, side by "
+        "side, on each seed's labels, and the student's on the test set; means over seeds. Pearson's correlation, "
+        "its 95% interval by Fisher's transformation (four teachers or more), and the slope of the least-squares "
+        f"line. The source has {SOURCE} teachers or more.{few}"
     )
     return Section(TITLES["correlation"], sentences, tables, pictures, note)
 
@@ -185,8 +185,8 @@ def _correlation_words(found: Correlation | None) -> str:
     if found.interval and not found.interval.low <= 0 <= found.interval.high:
         unknown = ""
     return (
-        f"correlation {number(found.r, 2)} over {plural(found.n, 'teacher')}{sure}; a point more of the probe goes with "
-        f"{number(found.slope, 2)} points of the student{unknown}"
+        f"correlation {number(found.r, 2)} over {plural(found.n, 'teacher')}{sure}; a point more of the probe goes "
+        f"with {number(found.slope, 2)} points of the student{unknown}"
     )
 
 

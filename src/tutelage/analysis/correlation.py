@@ -14,7 +14,7 @@ from tutelage.comparison.statistics import mean_std, scores_by_seed
 from tutelage.comparison.table import Comparison
 from tutelage.methods import METHODS
 from tutelage.recipe import Recipe
-from tutelage.report.intervals import Z, Interval
+from tutelage.report.intervals import Interval, Z
 
 LEAST = 3
 """Teachers below which nothing is correlated."""

@@ -83,9 +83,7 @@ def inference_times(
     return [Inference(job.recipe.student, parameter_count(student), _side(student), own), *found]
 
 
-def side_by_side(
-    works: Mapping[str, Callable[[], object]], *, rounds: int, seconds: float
-) -> dict[str, list[float]]:
+def side_by_side(works: Mapping[str, Callable[[], object]], *, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Take the time of pieces of work in turn, after one turn of each that is not counted.
 
     Args:

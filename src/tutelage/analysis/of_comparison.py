@@ -76,7 +76,7 @@ def analyze_comparison(folder: Path, progress: Progress) -> ComparisonAnalysis:
         count = len({recipe.teachers for recipe in recipes.values()})
         left_out["correlation"] = (
             f"it takes scores of {_any_of(held)} with {LEAST} or more teachers (the source has {SOURCE} or more), "
-            f"and there {'is' if count == 1 else 'are'} {count}; compare with a --variant \"NAME: teacher=MODEL\" for each"
+            f"and there {'is' if count == 1 else 'are'} {count}; add --variant 'NAME: teacher=MODEL' for each"
         )
     if errors is None and noise is None and correlation is None:
         raise RunError(f"{folder}: nothing to analyze in this comparison: {'; '.join(left_out.values())}")

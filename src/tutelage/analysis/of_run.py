@@ -1,4 +1,4 @@
-"""What a finished run says about its method: learned weights, a probe on them, and what training and using it cost."""
+"""What a finished run says about its method: learned weights, a probe on them, what training and using it cost."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ from tutelage.models.outputs import Outputs
 from tutelage.models.weights import load_weights
 from tutelage.objectives import AdaptiveFeatures
 from tutelage.progress import Progress
+from tutelage.recipe import Recipe, load_recipe
 
 LEARNS = "aft"
 """The method that learns what features are worth."""
+
+PARTS = {"weights", "probes", "training", "inference"}
+"""What a run may say."""
 
 
 @dataclass(frozen=True)
@@ -61,54 +65,61 @@ def analyze_run(folder: Path, progress: Progress) -> RunAnalysis:
         RunError: It is not finished, its data have changed since, or there is nothing to analyze in it.
         TutelageError: Its data or models cannot be had any more.
     """
+    left_out = parts_left_out(load_recipe(folder / "recipe.yaml"))
+    if left_out.keys() == PARTS:
+        raise RunError(
+            f"{folder}: nothing to analyze in it ({left_out['inference']}); give a run of a method with a teacher "
+            f"(tutelage transfer RECIPE --method {LEARNS}), or a comparison (tutelage compare RECIPE --methods "
+            f"stl,{LEARNS},kd)"
+        )
     with open_finished(folder, progress) as run:
-        job, method = run.job, METHODS[run.job.recipe.method]
-        left_out: dict[str, str] = {}
-        objective = None
-        if job.recipe.method != LEARNS:
-            why = f"only {LEARNS} learns what each feature is worth, and this is a run of {job.recipe.method}"
-            left_out |= {"weights": why, "probes": why}
-        else:
+        job = run.job
+        found = run.stages["finetune"].results.get("regularizer") if METHODS[job.recipe.method].held else None
+        about = {
+            "method": job.recipe.method,
+            "student": job.recipe.student,
+            "teachers": list(job.recipe.teachers),
+            "seed": job.recipe.seed,
+            "labels": len(job.labeled),
+            "beta": None if found is None else found["beta"],
+            "device": str(job.world.device),
+        }
+        weights = probes = None
+        if "weights" not in left_out:
             objective = _objective(run)
-            if objective.feature_weights is None:
-                settings = job.recipe.regularize
-                why = (
-                    f"this run learned no weight for each feature (regularize.kernel: {settings.kernel}, "
-                    f"regularize.weights: {settings.weights})"
-                )
-                left_out |= {"weights": why, "probes": why}
-                objective = None
-        if not method.held:
-            left_out["training"] = f"nothing holds the student of {job.recipe.method} while it learns from the labels"
-        if not method.needs_teacher:
-            left_out["inference"] = f"{job.recipe.method} has no teacher to set the student beside"
-        if len(left_out) == 4:
-            raise RunError(
-                f"{folder}: nothing to analyze in a run of {job.recipe.method}; give a run of a method with a teacher "
-                f"(tutelage transfer RECIPE --method {LEARNS}), or a comparison (tutelage compare RECIPE --methods "
-                f"stl,{LEARNS},kd)"
-            )
-        found = run.stages["finetune"].results.get("regularizer") if method.held else None
-        weights = None
-        if objective is not None and objective.feature_weights is not None:
-            weights = summarize_weights(objective.feature_weights.cpu().numpy(), objective.widths)
+            learned = objective.feature_weights
+            assert learned is not None
+            weights = summarize_weights(learned.numpy(), objective.widths)
+            probes = _probes(run, objective, learned)
         return RunAnalysis(
             folder,
-            about={
-                "method": job.recipe.method,
-                "student": job.recipe.student,
-                "teachers": list(job.recipe.teachers),
-                "seed": job.recipe.seed,
-                "labels": len(job.labeled),
-                "beta": None if found is None else found["beta"],
-                "device": str(job.world.device),
-            },
-            weights=weights,
-            probes=None if objective is None else _probes(run, objective),
+            about,
+            weights,
+            probes,
             training=None if "training" in left_out else training_overhead(job, run.stages),
             inference=None if "inference" in left_out else inference_times(job),
             left_out=left_out,
         )
+
+
+def parts_left_out(recipe: Recipe) -> dict[str, str]:
+    """Return why a part does not apply to a recipe's run, by its name."""
+    method, settings = METHODS[recipe.method], recipe.regularize
+    found: dict[str, str] = {}
+    if recipe.method != LEARNS:
+        why = f"only {LEARNS} learns what each feature is worth, and this is a run of {recipe.method}"
+        found |= {"weights": why, "probes": why}
+    elif settings.kernel == "none" or settings.weights != "diagonal":
+        why = (
+            f"this run learned no weight for each feature (regularize.kernel: {settings.kernel}, regularize.weights: "
+            f"{settings.weights})"
+        )
+        found |= {"weights": why, "probes": why}
+    if not method.held:
+        found["training"] = f"nothing holds the student of {recipe.method} while it learns from the labels"
+    if not method.needs_teacher:
+        found["inference"] = f"{recipe.method} has no teacher to set the student beside"
+    return found
 
 
 def _objective(run: Opened) -> AdaptiveFeatures:
@@ -116,16 +127,16 @@ def _objective(run: Opened) -> AdaptiveFeatures:
     job, stage = run.job, run.stages["finetune"]
     found = stage.results["regularizer"]
     width = job.new_student().encoder.widths["features"]
-    classes = len(job.labeled.classes)
-    objective = REGULARIZERS[found["name"]].objective(width, found["widths"], classes, job.recipe.regularize)
+    objective = REGULARIZERS[found["name"]].objective(
+        width, found["widths"], len(job.labeled.classes), job.recipe.seed, job.recipe.regularize
+    )
     load_weights(stage.folder / "regularizer.safetensors", objective)
     assert isinstance(objective, AdaptiveFeatures)
     return objective
 
 
-def _probes(run: Opened, objective: AdaptiveFeatures) -> ProbeGain:
-    job, weights = run.job, objective.feature_weights
-    assert weights is not None
+def _probes(run: Opened, objective: AdaptiveFeatures, weights: Tensor) -> ProbeGain:
+    job = run.job
     parts = {"labeled": job.labeled, "validation": job.validation, "test": run.data.test}
     features = {
         name: _as_read(objective, by_teacher, parts[name], job.recipe.seed)
@@ -136,7 +147,7 @@ def _probes(run: Opened, objective: AdaptiveFeatures) -> ProbeGain:
     test = None
     if run.data.test is not None:
         test = Labeled(features["test"], torch.from_numpy(run.data.test.labels()))
-    return probe_gain(weights.cpu(), labeled, splits, test, classes=len(job.labeled.classes))
+    return probe_gain(weights, labeled, splits, test, classes=len(job.labeled.classes))
 
 
 def _as_read(

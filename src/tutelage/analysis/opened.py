@@ -40,8 +40,8 @@ class FinishedStages(Run):
         finished = read_manifest(folder / MANIFEST)
         if finished is None or finished["fingerprint"] != fingerprint:
             raise RunError(
-                f"{self.folder}: its stage {name!r} is not what its recipe and data would make now (data have changed, "
-                "or another version made it); run the recipe again"
+                f"{self.folder}: its stage {name!r} is not what its recipe and data would make now (data have "
+                "changed, or another version made it); run the recipe again"
             )
         self.stages.append(
             Stage(name, folder, fingerprint, finished["results"], finished["cost"], reused=True),

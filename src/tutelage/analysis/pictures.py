@@ -40,7 +40,9 @@ def histogram(series: Mapping[str, Sequence[float]]) -> str:
     parts = _frame(across, up, "weight")
     for place, shares in enumerate(series.values()):
         width = 1 / len(shares)
-        corners = [(edge, share) for number, share in enumerate(shares) for edge in (number * width, (number + 1) * width)]
+        corners = [
+            (edge, share) for number, share in enumerate(shares) for edge in (number * width, (number + 1) * width)
+        ]
         path = [(0.0, 0.0), *corners, (1.0, 0.0)]
         points = " ".join(f"{_x(across, x):.1f},{_y(up, y):.1f}" for x, y in path)
         parts.append(f'<g class="{_look(place).classes}"><polyline class="line" points="{points}"/></g>')
@@ -89,7 +91,7 @@ def over_probes(names: Sequence[str], series: Sequence[Sequence[tuple[float, flo
     """
     across = _scores(probe for points in series for probe, *_ in points)
     up = _scores(score for points in series for _, score, _ in points)
-    parts = _frame(across, up, "accuracy of a linear probe on the teachers’ features")
+    parts = _frame(across, up, "accuracy of a linear probe on the teachers' features")
     for place, points in enumerate(series):
         drawn = [(_x(across, probe), _y(up, score), name) for probe, score, name in points]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in drawn)
@@ -140,7 +142,8 @@ def _frame(across: Axis, up: Axis, title: str) -> list[str]:
         for tick in up.ticks
     ]
     parts += [
-        f'<text class="tick" x="{_x(across, tick):.1f}" y="{floor + 18}" text-anchor="middle">{across.words(tick)}</text>'
+        f'<text class="tick" x="{_x(across, tick):.1f}" y="{floor + 18}" text-anchor="middle">'
+        f"{across.words(tick)}</text>"
         for tick in across.ticks
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2

@@ -78,7 +78,7 @@ def _weights(weights: Mapping[str, WeightSummary]) -> Section:
     ]
     columns = ("Features of", "How many", "Mean", "Lower quartile", "Median", "Upper quartile", f"Below {START:g}")
     picture = Picture(
-        "Weights of the features; the height is the share of a teacher’s features",
+        "Weights of the features; the height is the share of a teacher's features",
         histogram({short_name(name): each.histogram for name, each in weights.items()}),
         [(outline(place), short_name(name)) for place, name in enumerate(weights)],
     )
@@ -97,8 +97,8 @@ def _probes(gain: ProbeGain) -> Section:
     else:
         gained = signed(gain.weighted.held_out - gain.plain.held_out)
         sentences.append(
-            f"On held-out labels, a linear probe gains {gained} points by the weights. There are no test data, and the "
-            "weights have learned from these labels, so that this says little."
+            f"On held-out labels, a linear probe gains {gained} points by the weights. There are no test data, and "
+            "the weights have learned from these labels, so that this says little."
         )
     for name, each in (("plain", gain.plain), ("weighted", gain.weighted)):
         if each.edge is not None:
@@ -112,7 +112,7 @@ def _probes(gain: ProbeGain) -> Section:
 
     rows = [row("as they are", gain.plain), row("times their weights", gain.weighted)]
     note = (
-        "Logistic regression on the teachers’ features of the whole image, with an L2 penalty and without "
+        "Logistic regression on the teachers' features of the whole image, with an L2 penalty and without "
         "standardization, which would undo the weights. The penalty is chosen on held-out labels, from the same grid "
         "for both, and the test set is looked at once. The weights have learned from all labels, so that held-out "
         "labels flatter them; test data do not."
@@ -138,8 +138,8 @@ def _training(found: StepTimes, method: str) -> Section:
     ]
     note = (
         f"Steps of {plural(found.batch_size, 'image')} on this machine, cutting views and reading stored features "
-        f"included, in {plural(ratio.rounds, 'pair')} of short trainings in turn; medians. Storing the features comes "
-        "before, once, and is not counted here."
+        f"included, in {plural(ratio.rounds, 'pair')} of short trainings in turn; medians. Storing the features "
+        "comes before, once, and is not counted here."
     )
     return Section(TITLES["training"], [sentence], [Table(("A step", "Time", "Ratio"), rows)], note=note)
 
@@ -151,8 +151,8 @@ def _inference(found: list[Inference]) -> Section:
     ratio = largest.passes[size].ratio
     assert ratio is not None
     sentence = (
-        f"{short_name(largest.name)} has {_factor(largest.params / student.params)} the student’s parameters and takes "
-        f"{_factor(ratio.median)} its time in batches of {size}."
+        f"{short_name(largest.name)} has {_factor(largest.params / student.params)} the student's parameters and "
+        f"takes {_factor(ratio.median)} its time in batches of {size}."
     )
     batches = list(student.passes)
     columns = (
@@ -189,6 +189,6 @@ def _pass(found: PassTime) -> tuple[str, str]:
 
 
 def _factor(value: float) -> str:
-    """Return a factor: ``12×``, ``0.85×``."""
+    """Return a factor as it is said after a number: 12, or 0.85, and a multiplication sign."""
     words = times(value) if value >= 1 else f"{value:.2f}" if value > 0 else MISSING
     return f"{words}\N{MULTIPLICATION SIGN}"

@@ -56,7 +56,7 @@ def teacher_features(job: Job, parts: Mapping[str, Samples | None]) -> dict[str,
 
 
 def row_splits(job: Job) -> list[Split]:
-    """Return what a run chooses with, as rows of its labeled samples with those of its validation data behind them."""
+    """Return what a run chooses with, as rows of its labeled samples and, behind them, of its validation data."""
     count = len(job.labeled)
     if job.validation is not None:
         return [(np.arange(count), np.arange(count, count + len(job.validation)))]
@@ -192,8 +192,8 @@ def _grid(comparison: Comparison, recipe: Recipe, wanted: Sequence[Probe]) -> Gr
 def _layout(recipe: Recipe, grid: Grid, folder: Path, here: World) -> Layout:
     """Return the comparison's layout.
 
-    Its recipe names the size at which its own teacher sees images. Where that is what nobody asked for, each variant's
-    teacher has its own.
+    Its recipe names the size at which its own teacher sees images. Where that is what nobody asked for, each
+    variant's teacher has its own.
     """
     views = recipe.views.model_copy(update={"teacher_size": None})
     layout = Layout(recipe.model_copy(update={"views": views}), grid, folder, here)

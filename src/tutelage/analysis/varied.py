@@ -25,7 +25,9 @@ def variant_recipes(comparison: Comparison, folder: Path) -> dict[str, Recipe]:
     text = comparison.about.get("recipe")
     if not text:
         raise RunError(f"{folder / 'comparison.json'}: holds no recipe; the same compare command writes it again")
-    data, settings = yaml.safe_load(text), comparison.about.get("variants") or {}
+    # A method that takes any teachers, or none: the comparison's own may take but one.
+    data = {**yaml.safe_load(text), "method": "stl", "baselines": [], "baseline_finetune": {}}
+    settings = comparison.about.get("variants") or {}
     names = dict.fromkeys(outcome.cell.variant for outcome in comparison.outcomes)
     return {name: make_recipe(data, settings.get(name, {})) for name in names}
 

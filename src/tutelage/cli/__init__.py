@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from tutelage.cli import cache, compare, demo, doctor, evaluate, export, listing, predict, rank, report, transfer
+from tutelage.cli import (
+    analyze,
+    cache,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    listing,
+    predict,
+    rank,
+    report,
+    transfer,
+)
 from tutelage.errors import TutelageError
 
 INTERRUPTED = 130
@@ -23,6 +36,7 @@ app.command()(demo.demo)
 app.command()(transfer.transfer)
 app.command()(compare.compare)
 app.command()(rank.rank)
+app.command()(analyze.analyze)
 app.command()(cache.cache)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
