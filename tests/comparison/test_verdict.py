@@ -200,7 +200,7 @@ def test_the_best_variant_is_set_against_the_first_where_it_is_not_the_best_of_a
         runs(cold, [0.4, 0.4, 0.4]),
     )
     assert text.endswith(
-        "Of the three variants of task-oriented (related) warm is best, +10.0 points against plain (95% interval "
+        "Of the three variants of task-oriented (related), warm is best, +10.0 points against plain (95% interval "
         "over three seeds: +7.5 to +12.5); three seeds tell these apart."
     )
 
@@ -208,13 +208,13 @@ def test_the_best_variant_is_set_against_the_first_where_it_is_not_the_best_of_a
 def test_a_first_variant_that_is_best_is_said_to_be() -> None:
     plain, warm = varied(RELATED, "plain", "warm")
     text = verdict(runs(SUPERVISED, [0.8]), runs(plain, [0.5]), runs(warm, [0.4]))
-    assert text.endswith("Of the two variants of task-oriented (related) plain, the first, is best.")
+    assert text.endswith("Of the two variants of task-oriented (related), plain, the first, is best.")
 
 
 def test_a_first_variant_without_a_score_is_said_to_have_none() -> None:
     plain, warm, cold = varied(RELATED, "plain", "warm", "cold")
     text = verdict(runs(plain, [None]), runs(warm, [0.5]), runs(cold, [0.4]))
-    assert text.endswith("Of the two variants of task-oriented (related) warm is best; plain has no score.")
+    assert text.endswith("Of the two variants of task-oriented (related), warm is best; plain has no score.")
 
 
 def test_what_was_said_of_the_best_of_all_is_not_said_again_of_its_variants() -> None:

@@ -135,7 +135,7 @@ def _variants(comparison: Comparison, group: Group, scored: Sequence[Summary], r
         runs = {member.contender: places[member.contender, group.labels] for member in members}
         if len(members) < 2 or all(alike(each, runs[best.contender]) for each in runs.values()):
             continue
-        heading = f"Of the {_number(len(members))} variants of {contender_words(common)}"
+        heading = f"Of the {_number(len(members))} variants of {contender_words(common)},"
         plain = next((member for member in members if member.contender == first), None)
         if plain is None:
             sentences.append(f"{heading} {best.contender.variant} is best; {first.variant} has no score.")
