@@ -276,6 +276,7 @@ NOT_GIVEN = {
     "pretrain.steps",
     "distill.steps",
     "regularize.betas",
+    "held_out",
 }
 PRETRAINING = [name for name, method in METHODS.items() if method.needs_transfer or method.needs_pretraining]
 
@@ -543,3 +544,8 @@ def test_what_learns_nothing_is_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("augment", "views"), [("none", 1), ("light", 16)])
 def test_one_view_is_stored_where_all_are_the_same(augment: str, views: int) -> None:
     assert resolved(8, method="aft", views__augment=augment).regularize.views == views
+
+
+def test_a_share_held_out_is_another_choice_than_folds() -> None:
+    folds, once = (make_recipe(MINIMAL, {"held_out": share}) for share in (None, 0.1))
+    assert (folds.choosing, once.choosing) == ({"most": 5}, {"most": 5, "share": 0.1})

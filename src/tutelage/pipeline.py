@@ -136,7 +136,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     check_models(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed)
     if data.validation is None:
-        folds(data.labeled.labels(), seed=recipe.seed, most=recipe.folds)
+        folds(data.labeled.labels(), seed=recipe.seed, **recipe.choosing)
     resolved = resolve(recipe, data)
     check_models(resolved)
     for name in resolved.baselines:

@@ -40,6 +40,8 @@ class Recipe(Settings):
             a model made here, else the method's choice.
         seed: Seed of everything that is drawn.
         folds: Folds of cross-validation when no validation data are given.
+        held_out: Share of the labels of each class to hold out once instead; if not given, a fifth from 1,000 labels
+            on.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
         views: Sizes and augmentation.
         adapt: How the teacher is adapted.
@@ -62,6 +64,7 @@ class Recipe(Settings):
     start: Literal["random", "pretrained"] | None = None
     seed: int = Field(default=0, ge=0)
     folds: int = Field(default=5, ge=2)
+    held_out: float | None = Field(default=None, gt=0, lt=1)
     baselines: tuple[str, ...] = ()
     views: ViewSettings = ViewSettings()
     adapt: AdaptSettings = AdaptSettings()
@@ -83,6 +86,11 @@ class Recipe(Settings):
     def teachers(self) -> tuple[str, ...]:
         """All teachers; none, one, or several."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
+
+    @property
+    def choosing(self) -> dict[str, Any]:
+        """How labels are held out to choose by, as :func:`tutelage.data.splits.folds` takes it."""
+        return {"most": self.folds} if self.held_out is None else {"most": self.folds, "share": self.held_out}
 
     def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int, pretraining: int = 0) -> Recipe:
         """Fill in every open key with what suits the data.

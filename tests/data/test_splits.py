@@ -117,6 +117,14 @@ def test_folds_follow_the_seed() -> None:
     assert first != other
 
 
+@pytest.mark.parametrize(("share", "held"), [(0.1, [1, 3]), (0.01, [1, 1]), (0.99, [9, 29])])
+def test_a_share_of_each_class_is_held_out_once(share: float, held: list[int]) -> None:
+    targets = samples(10, 30).labels()
+    ((fit, out),) = folds(targets, seed=0, share=share)
+    assert np.bincount(targets[out]).tolist() == held
+    assert sorted([*fit, *out]) == list(range(40))
+
+
 @pytest.mark.parametrize(("labels", "number"), [(998, 5), (1000, 1)])
 def test_from_a_thousand_labels_on_one_split_is_held_out(labels: int, number: int) -> None:
     assert len(folds(samples(labels // 2, labels // 2).labels(), seed=0)) == number

@@ -70,7 +70,7 @@ class Layout:
             for labels in grid.labels:
                 drawn = draw_labels(first, labels, seed=seed)
                 if drawn.validation is None:
-                    folds(drawn.labeled.labels(), seed=seed, most=recipe.folds)
+                    folds(drawn.labeled.labels(), seed=seed, **recipe.choosing)
         self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
         self.recipe = recipe.model_copy(update={"views": recipe.resolved_views(self._side)})
         self._check_models(self._recipe)

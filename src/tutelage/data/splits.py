@@ -96,11 +96,20 @@ def hold_out(samples: Samples, share: float, *, what: str) -> tuple[IntArray, In
     return np.setdiff1d(np.arange(len(samples)), out), out
 
 
-def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) -> list[tuple[IntArray, IntArray]]:
+def folds(
+    targets: Targets, *, seed: int, most: int = 5, share: float | None = None, holdout: int = 1000
+) -> list[tuple[IntArray, IntArray]]:
     """Return (train, validation) rows to choose hyper-parameters with.
 
     Few labels take turns in stratified cross-validation; from ``holdout`` labels on, a fifth of each class (at
     least one sample) is held out once, since a single split then says enough and costs a fifth.
+
+    Args:
+        targets: Class numbers, [N].
+        seed: Of the draw.
+        most: Folds.
+        share: Share of each class to hold out once, however many labels there are.
+        holdout: Labels from which on there are no folds.
 
     Raises:
         DataError: A class has a single sample, so that nothing can be held out.
@@ -113,13 +122,18 @@ def folds(targets: Targets, *, seed: int, most: int = 5, holdout: int = 1000) ->
             "a class has a single labeled image, and settings are chosen on labels held out of each class; "
             "allow two or more of each (data.labels), or give data.validation"
         )
-    if len(targets) >= holdout:
+    if share is not None or len(targets) >= holdout:
         generator = np.random.default_rng(seed)
         by_class = [generator.permutation(np.flatnonzero(targets == number)) for number in np.unique(targets)]
-        held = np.sort(np.concatenate([rows[: max(1, len(rows) // 5)] for rows in by_class]))
+        held = np.sort(np.concatenate([rows[: _held(len(rows), share)] for rows in by_class]))
         return [(np.setdiff1d(np.arange(len(targets)), held), held)]
     splitter = StratifiedKFold(min(most, smallest), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(targets)), targets))
+
+
+def _held(rows: int, share: float | None) -> int:
+    """Return how many of a class to hold out: at least one, and never all."""
+    return max(1, rows // 5) if share is None else min(max(1, round(rows * share)), rows - 1)
 
 
 def _rank(seed: int | str, name: str) -> int:

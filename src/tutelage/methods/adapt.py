@@ -62,7 +62,7 @@ def adapt_in(mode: Mode, job: Job, stages: Mapping[str, Stage], *, always: bool 
     settings = job.recipe.adapt
     if not always and mode not in settings.modes:
         return None
-    inputs = {"teacher": job.recipe.teacher, "adapt": settings.of(mode), "folds": job.recipe.folds}
+    inputs = {"teacher": job.recipe.teacher, "adapt": settings.of(mode), **job.recipe.choosing}
     return job.stage(f"adapt-{mode}", (), inputs, functools.partial(_work, job, mode), reads=LABELS)
 
 

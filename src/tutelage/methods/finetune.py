@@ -76,7 +76,7 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
         "student": recipe.student,
         "start": recipe.start,
         "finetune": recipe.finetune.model_dump(mode="json"),
-        "folds": recipe.folds,
+        **recipe.choosing,
     }
     after = [pretrained] if pretrained is not None else []
     return job.stage("finetune", after, inputs, functools.partial(_work, job, pretrained), reads=LABELS)

@@ -72,7 +72,7 @@ class Job:
         """Return what hyper-parameters are chosen with: given validation data, or folds of the labels."""
         if self.validation is not None:
             return [(self.labeled, self.validation)]
-        pairs = folds(self.labeled.labels(), seed=self.recipe.seed, most=self.recipe.folds)
+        pairs = folds(self.labeled.labels(), seed=self.recipe.seed, **self.recipe.choosing)
         return [(self.labeled.subset(fit), self.labeled.subset(held)) for fit, held in pairs]
 
     def stage(

@@ -97,7 +97,7 @@ def _inputs(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
         "student": job.recipe.student,
         "start": job.recipe.start,
         "finetune": settings.model_dump(mode="json", exclude={"modes", "penalties", "probe_views"}),
-        "folds": job.recipe.folds,
+        **job.recipe.choosing,
     }
 
 

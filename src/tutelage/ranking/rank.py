@@ -200,7 +200,7 @@ def read_labels(recipe: Recipe, seeds: int) -> Labels:
         seed, places = recipe.seed + number, np.searchsorted(used, rows)
         if validation is not None:
             return Draw(seed, places, [(places, held)])
-        pairs = folds(targets[places], seed=seed, most=recipe.folds)
+        pairs = folds(targets[places], seed=seed, **recipe.choosing)
         return Draw(seed, places, [(places[fit], places[out]) for fit, out in pairs])
 
     parts = [labeled] if validation is None else [labeled, validation]
