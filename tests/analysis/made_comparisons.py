@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tutelage.analysis.varied import variant_recipes
 from tutelage.comparison.table import Cell, Comparison, Outcome
 from tutelage.recipe import Recipe
 
@@ -46,8 +48,4 @@ def plus(*comparisons: Comparison) -> Comparison:
 
 def plain_recipes(comparison: Comparison) -> dict[str, Recipe]:
     """Return the recipes of a comparison's variants."""
-    from pathlib import Path
-
-    from tutelage.analysis.varied import variant_recipes
-
     return variant_recipes(comparison, Path("runs/made"))
