@@ -34,7 +34,7 @@ STAGES = {
     "task-oriented-ft": ["adapt-finetune", "adapt", *TAUGHT, "finetune"],
     "task-oriented-no-finetuning": [*ADAPTED, *TAUGHT, "judge"],
     "stl": ["rate", "finetune"],
-    **dict.fromkeys(("aft", "kd", "rkd", "ft", "b-tuning"), ["features", "finetune"]),  # with a single rate
+    **{name: ["features", "finetune"] for name in ("aft", "kd", "rkd", "ft", "b-tuning")},  # with a single rate
 }
 
 

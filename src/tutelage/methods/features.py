@@ -30,6 +30,7 @@ NOISE = "noise"
 
 BATCH = 64
 
+
 def features(job: Job, stages: Mapping[str, Stage]) -> Stage:
     """Store every teacher's pooled features of a few views of each labeled image, or find them stored.
 
@@ -130,7 +131,12 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         params = parameter_count(teacher.encoder)
         identity = {"name": teacher.encoder.name, "hash": weight_hash(teacher.encoder)}
         teachers.append({**identity, "params": params, **teacher.encoder.source})
-        kept[name] = {"teacher": dict(spec.teacher), "width": width, "bytes": stored.nbytes, "reused": found is not None}
+        kept[name] = {
+            "teacher": dict(spec.teacher),
+            "width": width,
+            "bytes": stored.nbytes,
+            "reused": found is not None,
+        }
     results = {"teachers": teachers, "stored": kept, "views": _views(job), "images": len(job.labeled)}
     return results, cost.as_dict()
 
@@ -168,4 +174,3 @@ def _views(job: Job) -> int:
 def _key(seed: int, name: str) -> int:
     digest = hashlib.blake2b(f"noise|{seed}|{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-

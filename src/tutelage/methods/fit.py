@@ -180,13 +180,15 @@ class FinetuneFit:
             return {}
         torch.manual_seed(self.job.recipe.seed)
         return {
-            self.held.name: REGULARIZERS[self.held.name].objective(
+            self.held.name: REGULARIZERS[self.held.name]
+            .objective(
                 self.model.encoder.widths["features"],
                 self.held.features.widths,
                 len(self.job.labeled.classes),
                 self.job.recipe.seed,
                 self.job.recipe.regularize,
-            ).to(self.job.world.device)
+            )
+            .to(self.job.world.device)
         }
 
     def _train(

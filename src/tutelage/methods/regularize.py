@@ -1,4 +1,4 @@
-"""Standard transfer learning, and the methods that hold the student by teachers' features while it learns from labels.
+"""Standard transfer learning, and the methods that hold a student by teachers' features as it learns from labels.
 
 The student starts from its own weights, as a rule pretrained ones, and never sees unlabeled data.
 """

@@ -1,4 +1,4 @@
-"""How a teacher's features may hold a student while it learns from labels (Adaptive Feature Transfer and its rivals)."""
+"""How teachers' features hold a student while it learns from labels: Adaptive Feature Transfer and its rivals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RegularizeSettings(Settings):
             of several outweighs the others by its scale. The source concatenates them as they are.
         noise: Features without meaning, drawn once for each image from a standard normal distribution, that are
             put beside the teachers': to see what a method makes of them.
-        variant: Where the source's paper and its released code differ (in ``kd``, in ``rkd``, and in ``aft`` without a
+        variant: Where the source's paper and its released code differ (in ``kd``, ``rkd``, and ``aft`` without a
             kernel), which of them is followed.
         kernel: Of ``aft``: ``linear``; ``rbf``; ``none`` matches the features themselves through a learned map.
         weights: Of the teachers' features in ``aft``: ``diagonal``, one learned weight each; ``identity``, none;

@@ -20,8 +20,8 @@ from tutelage.models.outputs import Outputs
 from tutelage.objectives import Logits
 from tutelage.store.plan import Timing
 from tutelage.training.loop import train
-from tutelage.training.precision import precision
 from tutelage.training.phase import Phase
+from tutelage.training.precision import precision
 from tutelage.training.schedule import Schedule
 from tutelage.training.stopwatch import TURNS, WARM, EnoughError, Stopwatch, median_seconds
 

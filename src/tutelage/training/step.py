@@ -26,6 +26,7 @@ class Step(nn.Module):
         self._keep_statistics = phase.statistics == "kept"
 
     def train(self, mode: bool = True) -> Step:
+        """Set the mode of all that is trained; what is frozen or keeps its statistics stays in eval mode."""
         super().train(mode)
         if not self._train_encoder:
             self.model.encoder.eval()
@@ -36,6 +37,7 @@ class Step(nn.Module):
         return self
 
     def forward(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:
+        """Return ``loss``, the weighted sum of all losses, and each of them by its name."""
         student: dict[str, Outputs] = {
             group: self.model(batch.inputs[group], needs) for group, needs in self._needs.items()
         }
