@@ -138,7 +138,7 @@ def test_what_is_left_out_is_told_with_its_reason() -> None:
 
 def test_the_terminal_says_what_the_page_says() -> None:
     text = shown(of_run())
-    assert "those of clip 0.62" in text
+    assert "training left mean weights of 0.62 (clip)." in text
     assert "Noise weighs 0.11, against 0.62 of all other features" in text
     assert "83.4% with weighted features and 81.2% with plain ones: +2.2 points" in text
     assert "weakest penalty" in text

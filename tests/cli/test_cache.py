@@ -75,7 +75,11 @@ def test_nothing_is_stored_where_the_teacher_runs_live(tutelage: Command, recipe
 
 def test_a_method_without_a_teacher_has_nothing_to_store(tutelage: Command, recipe: str) -> None:
     ended = tutelage("cache", recipe, "--plan", "--set", "method=scratch")
-    assert ended == (2, "", "tutelage: method 'scratch' learns from no teacher; there is nothing to store\n")
+    assert ended == (
+        2,
+        "",
+        "tutelage: method 'scratch' learns from no teacher's targets; there is nothing to store\n",
+    )
 
 
 def test_a_budget_that_does_not_hold_the_targets_is_refused_before_anything_runs(

@@ -43,7 +43,7 @@ def labeled(count: int, name: str = "labeled") -> Samples:
 
 
 def job(tmp_path: Path, validation: Samples | None = None) -> Job:
-    recipe: Any = SimpleNamespace(seed=0, folds=3)
+    recipe: Any = SimpleNamespace(seed=0, choosing={"most": 3})
     world = World(torch.device("cpu"))
     return Job(
         recipe,
