@@ -20,7 +20,7 @@ BATCHES = (1, 64)
 ROUNDS = 15
 """Most rounds, in each of which every model has its turn."""
 
-SECONDS = 4.0
+SECONDS = 8.0
 """After which no other round is begun."""
 
 

@@ -24,10 +24,10 @@ from tutelage.run import Stage
 from tutelage.training.loop import State
 from tutelage.training.stopwatch import EnoughError, Stopwatch
 
-ROUNDS = 9
+ROUNDS = 15
 """Pairs of short trainings, without the regularizer and with it."""
 
-SECONDS = 0.3
+SECONDS = 0.2
 """Time of each that counts, after its first steps."""
 
 MOST = 60.0

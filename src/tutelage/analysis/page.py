@@ -32,7 +32,7 @@ def render_analysis(analysis: RunAnalysis | ComparisonAnalysis) -> str:
     kind = "run" if isinstance(analysis, RunAnalysis) else "comparison"
     return template("analysis.html").render(
         version=versions()["tutelage"],
-        over=["analysis", f"{kind} {analysis.folder.name}"],
+        over=[f"analysis of a {kind}", analysis.folder.name],
         headline=headline(sections).removesuffix("."),
         sections=sections,
         left_out=missing(analysis),

@@ -56,8 +56,8 @@ def run_facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
 
 def _weights(weights: Mapping[str, WeightSummary]) -> Section:
     teachers = {name: each for name, each in weights.items() if name != NOISE}
-    means = " and ".join(f"those of {short_name(name)} {number(each.mean, 2)}" for name, each in teachers.items())
-    sentences = [f"Features began at a weight of {START:g}; on average, {means} is what training made of them."]
+    means = ", ".join(f"{number(each.mean, 2)} ({short_name(name)})" for name, each in teachers.items())
+    sentences = [f"Features began at a weight of {START:g}; training left mean weights of {means}."]
     if NOISE in weights:
         noise, rest = weights[NOISE], sum(each.mean * each.features for each in teachers.values())
         mean = rest / sum(each.features for each in teachers.values())
@@ -76,7 +76,7 @@ def _weights(weights: Mapping[str, WeightSummary]) -> Section:
         )
         for name, each in weights.items()
     ]
-    columns = ("Features of", "How many", "Mean", "Lower quartile", "Median", "Upper quartile", f"Below {START:g}")
+    columns = ("Features of", "Count", "Mean", "25%", "50%", "75%", f"Below {START:g}")
     picture = Picture(
         "Weights of the features; the height is the share of a teacher's features",
         histogram({short_name(name): each.histogram for name, each in weights.items()}),
@@ -129,6 +129,8 @@ def _chance(gain: ProbeGain) -> str:
 def _training(found: StepTimes, method: str) -> Section:
     ratio = found.ratio
     sure = f" (95% interval: {plain_between(ratio.interval, 3)})" if ratio.interval else ""
+    if ratio.interval and ratio.interval.low <= 1 <= ratio.interval.high:
+        sure += ", which this machine cannot tell from no difference"
     sentence = (
         f"A training step takes {number(ratio.median, 3)} times as long with {method} as on the labels alone{sure}."
     )
@@ -154,38 +156,37 @@ def _inference(found: list[Inference]) -> Section:
         f"{short_name(largest.name)} has {_factor(largest.params / student.params)} the student's parameters and "
         f"takes {_factor(ratio.median)} its time in batches of {size}."
     )
-    batches = list(student.passes)
-    columns = (
-        "Model",
-        "Parameters",
-        "Ratio",
-        "Input",
-        *(title for batch in batches for title in (f"Batch of {batch}", "Ratio")),
-    )
-    rows = [
+    sizes = [
         (
             short_name(each.name),
-            parameters(each.params),
-            "" if each is student else f"{_factor(each.params / student.params)}",
             f"{each.size} px",
-            *(cell for batch in batches for cell in _pass(each.passes[batch])),
+            parameters(each.params),
+            "" if each is student else _factor(each.params / student.params),
         )
         for each in found
     ]
+    passes = [
+        (short_name(each.name), whole(batch), *_pass(taken))
+        for batch in student.passes
+        for each in found
+        for taken in [each.passes[batch]]
+    ]
+    tables = [
+        Table(("Model", "Input", "Parameters", "Ratio"), sizes),
+        Table(("Model", "Batch", "Time", "Ratio", "95% interval"), passes),
+    ]
     note = (
         "Forward passes in torch on this machine, each model at its own input size, student and teacher in turn; "
-        "medians, with a 95% interval of the ratio where there are enough turns."
+        "medians, and an interval of the ratio where there are enough turns."
     )
-    return Section(TITLES["inference"], [sentence], [Table(columns, rows)], note=note)
+    return Section(TITLES["inference"], [sentence], tables, note=note)
 
 
-def _pass(found: PassTime) -> tuple[str, str]:
+def _pass(found: PassTime) -> tuple[str, str, str]:
     taken = milliseconds(1e3 * found.seconds)
     if found.ratio is None:
-        return taken, ""
-    interval = found.ratio.interval
-    sure = f" ({plain_between(interval, 1)})" if interval else ""
-    return taken, f"{_factor(found.ratio.median)}{sure}"
+        return taken, "", ""
+    return taken, _factor(found.ratio.median), plain_between(found.ratio.interval, 1)
 
 
 def _factor(value: float) -> str:
