@@ -89,3 +89,11 @@ def test_two_teachers_share_what_is_stored_with_each_alone(tmp_path: Path) -> No
 def test_a_stage_names_its_teachers(tmp_path: Path) -> None:
     job = tiny_job(tmp_path, "aft", teacher=TWO)
     assert len(features(job, {}).results["teachers"]) == 2
+
+
+def test_other_views_are_another_stage(tmp_path: Path) -> None:
+    plain, flipped = (
+        features(tiny_job(tmp_path / str(flip), "aft", views__policy={"crop": [0.5, 1.0], "flip": flip}), {})
+        for flip in (0.0, 0.5)
+    )
+    assert plain.fingerprint != flipped.fingerprint

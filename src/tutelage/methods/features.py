@@ -37,7 +37,7 @@ def features(job: Job, stages: Mapping[str, Stage]) -> Stage:
     As with other stored targets, the stage's cost is what storing cost whoever did it. Results name the
     ``teachers``, and what is ``stored`` of each, with its ``width``.
     """
-    inputs = {"teachers": list(job.recipe.teachers), "views": job.recipe.regularize.views}
+    inputs = {"teachers": list(job.recipe.teachers), "stored_views": job.recipe.regularize.views}
     return job.stage("features", (), inputs, functools.partial(_work, job), reads=("labeled",))
 
 
