@@ -17,7 +17,7 @@ from tutelage.data.loader import Loader
 from tutelage.data.samples import IntArray, Samples
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
-from tutelage.models.model import parameter_count, weight_hash
+from tutelage.models.model import Model, parameter_count, weight_hash
 from tutelage.models.outputs import Outputs
 from tutelage.run import Stage
 from tutelage.store.forms import FLOAT16
@@ -76,7 +76,8 @@ def stored_features(job: Job, stages: Mapping[str, Stage]) -> StoredFeatures:
     for name in job.recipe.teachers:
         kept = stages["features"].results["stored"][name]
         spec = _spec(job, loader, kept["teacher"], kept["width"])
-        sources[name] = open_targets(_root(job), spec, _views(job)) or _build(job, spec, loader, name)
+        found = open_targets(_root(job), spec, _views(job))
+        sources[name] = found or _build(job, spec, loader, job.new_teacher(name))
         widths[name] = kept["width"]
     if noise:
         widths[NOISE], sources[NOISE] = noise, Noise(job.labeled, noise, seed=job.recipe.seed)
@@ -125,9 +126,9 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         width = teacher.encoder.widths["features"]
         spec = _spec(job, loader, teacher_identity(teacher), width)
         found = open_targets(_root(job), spec, _views(job))
-        stored = found or _build(job, spec, loader, name)
+        stored = found or _build(job, spec, loader, teacher)
         cost.add(stored.cost)
-        cost.seconds += stored.cost.seconds
+        cost.seconds += stored.cost.seconds - stored.cost.earlier  # which has been added
         params = parameter_count(teacher.encoder)
         identity = {"name": teacher.encoder.name, "hash": weight_hash(teacher.encoder)}
         teachers.append({**identity, "params": params, **teacher.encoder.source})
@@ -141,16 +142,9 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return results, cost.as_dict()
 
 
-def _build(job: Job, spec: TargetSpec, loader: Loader, name: str) -> CachedTargets:
-    return build_targets(
-        _root(job),
-        job.recipe.store.max_bytes,
-        spec,
-        _views(job),
-        job.new_teacher(name),
-        loader,
-        progress=job.progress,
-    )
+def _build(job: Job, spec: TargetSpec, loader: Loader, teacher: Model) -> CachedTargets:
+    most = job.recipe.store.max_bytes
+    return build_targets(_root(job), most, spec, _views(job), teacher, loader, progress=job.progress)
 
 
 def _spec(job: Job, loader: Loader, teacher: Mapping[str, Any], width: int) -> TargetSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, distributed
@@ -41,6 +41,12 @@ def check_rows(student: Tensor, teacher: Tensor, *, least: int = 1, width: bool 
         raise ValueError(f"features must share a width; got {student.shape[1]} and {teacher.shape[1]}")
     if len(student) < least:
         raise ValueError(f"a batch of {len(student)} has nothing to compare; use a batch size of {least} or more")
+
+
+def check_variant(variant: str) -> None:
+    """Raise ``ValueError`` if there is no such variant."""
+    if variant not in get_args(Variant):
+        raise ValueError(f"variant must be 'code' or 'paper', got {variant!r}")
 
 
 def widened(features: Tensor) -> Tensor:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.objectives.features import FeatureObjective, Variant, centered, check_rows, full_precision, widened
+from tutelage.objectives.features import (
+    FeatureObjective,
+    Variant,
+    centered,
+    check_rows,
+    check_variant,
+    full_precision,
+    widened,
+)
 from tutelage.objectives.objective import StudentOutputs, Targets
 
 
@@ -32,8 +40,7 @@ def feature_error(predicted: Tensor, features: Tensor, *, variant: Variant = "co
         ValueError: Shapes differ, or the variant is unknown.
     """
     check_rows(predicted, features, width=True)
-    if variant not in ("code", "paper"):
-        raise ValueError(f"variant must be 'code' or 'paper', got {variant!r}")
+    check_variant(variant)
     with full_precision(predicted):
         predicted, features = widened(predicted), widened(features)
         if variant == "code":

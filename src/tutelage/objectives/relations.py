@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.data.batch import Batch
-from tutelage.objectives.features import FeatureObjective, Variant, centered, check_rows, full_precision, widened
+from tutelage.objectives.features import (
+    FeatureObjective,
+    Variant,
+    centered,
+    check_rows,
+    check_variant,
+    full_precision,
+    widened,
+)
 from tutelage.objectives.objective import StudentOutputs, Targets
 
 SAME = 1e-14
@@ -38,8 +46,7 @@ def relational_distance(student_features: Tensor, teacher_features: Tensor, *, v
         ValueError: Shapes do not belong together, there is one sample, or the variant is unknown.
     """
     check_rows(student_features, teacher_features, least=2)
-    if variant not in ("code", "paper"):
-        raise ValueError(f"variant must be 'code' or 'paper', got {variant!r}")
+    check_variant(variant)
     with full_precision(student_features):
         distances, cosines = _relations(widened(student_features))
         wanted_distances, wanted_cosines = _relations(widened(teacher_features))
