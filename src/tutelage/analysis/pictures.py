@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tutelage.report.compared.pictures import COLORS, Look, swatch
+from tutelage.report.compared.pictures import Look, swatch
 from tutelage.report.numbers import percent
 from tutelage.report.pictures import ticks
 
@@ -116,7 +116,7 @@ def outline(place: int) -> str:
 
 
 def _look(place: int) -> Look:
-    return Look(place % COLORS, 0)
+    return Look(place, 0)
 
 
 def _scores(values: Iterable[float]) -> Axis:

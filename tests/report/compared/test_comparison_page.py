@@ -16,7 +16,7 @@ from tutelage.comparison.table import Comparison, Outcome, write_comparison
 from tutelage.comparison.verdict import verdicts
 from tutelage.errors import RunError
 from tutelage.report.compared.page import render_comparison, write_comparison_page
-from tutelage.report.compared.pictures import looks
+from tutelage.report.compared.pictures import COLORS, SHAPES, looks
 
 Make = Callable[..., Comparison]
 
@@ -255,6 +255,12 @@ def test_more_variants_than_shapes_have_colors_of_their_own(make_comparison: Mak
     names = tuple("abcdef")
     scratch = only(make_comparison(labels=("5",), variants=names), lambda each: each.cell.method == "scratch")
     assert len(set(looks(scratch).values())) == len(names)
+
+
+def test_more_contenders_than_colors_are_told_apart_by_their_strokes(make_comparison: Make) -> None:
+    names = tuple(f"v{number}" for number in range(2 * COLORS * len(SHAPES)))
+    scratch = only(make_comparison(labels=("5",), variants=names), lambda each: each.cell.method == "scratch")
+    assert len({look.classes for look in looks(scratch).values()}) == len(names)
 
 
 def test_the_recipe_is_there_as_it_was_written(make_comparison: Make) -> None:

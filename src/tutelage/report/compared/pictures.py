@@ -16,6 +16,9 @@ from tutelage.report.numbers import percent
 from tutelage.report.pictures import ticks
 
 COLORS = 8
+"""In the style sheet; where there are more contenders, a color's second use is dash-dotted, the third dotted."""
+
+STROKES = ("", " dash-dotted", " dotted")
 SHAPES = ("circle", "square", "triangle", "diamond")
 
 WIDTH, HEIGHT = 912, 400
@@ -50,7 +53,8 @@ class Look:
     @property
     def classes(self) -> str:
         """Classes of the style sheet."""
-        return f"c{self.color} {SHAPES[self.shape]}"
+        use, color = divmod(self.color, COLORS)
+        return f"c{color} {SHAPES[self.shape]}{STROKES[use % len(STROKES)]}"
 
 
 def looks(comparison: Comparison) -> dict[Contender, Look]:
@@ -67,7 +71,7 @@ def looks(comparison: Comparison) -> dict[Contender, Look]:
     for cell in cells:
         place = variants[cell.variant] * max(1, len(transfers)) + transfers.get(cell.transfer, 0)
         color = colors.setdefault((cell.method, place // len(SHAPES) if len(variants) > 1 else 0), len(colors))
-        found[Contender.of(cell)] = Look(color % COLORS, place % len(SHAPES))
+        found[Contender.of(cell)] = Look(color, place % len(SHAPES))
     return found
 
 
