@@ -8,6 +8,7 @@
                        test images, 500 a class, both chosen by a hash of their index
 ``generic``            pictures that are not clothes: digits, emoji, and square crops of photographs
 ``emoji``              the emoji again, a folder for each of their groups: a labeled set to pretrain on
+``pairs``              the emoji once more, with what each shows in words: ``pairs.csv`` and ``images``
 ``clipart/labeled``    Open Clip Art in eight classes, and ``clipart/generic``: its other categories; both at most
                        128 pixels
 =====================  ============================================================================================
@@ -21,8 +22,10 @@ why, are printed at the end and kept beside each set as ``NAME.json``.
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -34,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import sklearn.datasets
-from emoji_pictures import VENDORS, Pictures, distinct, emoji, encoded, fetched, on_white
+from emoji_pictures import VENDORS, Pictures, distinct, emoji, encoded, fetched, on_white, words
 from few_shot import DEBIAN as FASHION
 from photograph_crops import crops, lacking
 from PIL import Image
@@ -53,7 +56,7 @@ MAX_PIXELS = 200_000_000
 MIN_SIZE = 8
 
 PACKAGES = {"fashion": (FASHION, "dataset-fashion-mnist"), "clipart": (CLIPART, "openclipart-png")}
-SETS = ("fashion", "generic", "emoji", "clipart")
+SETS = ("fashion", "generic", "emoji", "pairs", "clipart")
 
 Files = Iterator[tuple[str, bytes]]
 
@@ -71,14 +74,18 @@ def main() -> None:
     if missing:
         sys.exit(f"Debian packages are missing: apt-get install --no-install-recommends {' '.join(sorted(missing))}")
 
-    def groups(left: Counter[str]) -> dict[str, Pictures]:
+    def archives() -> dict[str, Path]:
         given = {vendor: getattr(arguments, f"emoji_{vendor}") for vendor in VENDORS}
-        return emoji({vendor: path or fetched(vendor, folder / ".npm") for vendor, path in given.items()}, left)
+        return {vendor: path or fetched(vendor, folder / ".npm") for vendor, path in given.items()}
+
+    def groups(left: Counter[str]) -> dict[str, Pictures]:
+        return emoji(archives(), left)
 
     makers: dict[str, Callable[[Counter[str]], Files]] = {
         "fashion": fashion,
         "generic": lambda left: generic(groups(left), left),
         "emoji": lambda left: in_folders("", groups(left)),
+        "pairs": lambda left: pairs(groups(left), words(archives())),
         "clipart": clipart,
     }
     for name in arguments.only:
@@ -104,7 +111,8 @@ def make(target: Path, files: Callable[[Counter[str]], Files]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as stream:
             stream.write(picture)
-        counts[path.parent.relative_to(partial).as_posix()] += 1
+        if path.suffix == ".png":
+            counts[path.parent.relative_to(partial).as_posix()] += 1
     seconds = round(time.perf_counter() - started, 1)
     found = {"counts": dict(sorted(counts.items())), "left_out": dict(sorted(left.items())), "seconds": seconds}
     notes.write_text(json.dumps(found, indent=2) + "\n")
@@ -140,6 +148,17 @@ def generic(groups: Mapping[str, Pictures], left: Counter[str]) -> Files:
         "", {"emoji": {name: png for pictures in groups.values() for name, png in pictures.items()}}
     )
     yield from in_folders("", distinct({"photographs": crops(left)}, left, "crops"))
+
+
+def pairs(groups: Mapping[str, Pictures], texts: Mapping[str, str]) -> Files:
+    """Yield each picture of all groups, then a table of what they show."""
+    pictures = {name: picture for group in groups.values() for name, picture in group.items()}
+    yield from in_folders("", {"images": pictures})
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["image", "text"])
+    rows.writerows([f"images/{name}", texts[name]] for name in sorted(pictures))
+    yield "pairs.csv", table.getvalue().encode()
 
 
 def digits() -> Pictures:

@@ -50,11 +50,25 @@ def emoji(archives: Mapping[str, Path], left: Counter[str]) -> dict[str, Picture
             elif row["image"] not in files:
                 left[f"emoji without a picture by {vendor}"] += 1
             else:
-                name = f"{plain(row['short_name'])}-{vendor}.png"
+                name = file_name(row, vendor)
                 with Image.open(io.BytesIO(files[row["image"]])) as image:
                     groups[plain(row["category"])][name] = encoded(on_white(image))
             left["skin tones of emoji"] += len(row.get("skin_variations", {}))
     return distinct(groups, left, "emoji")
+
+
+def words(archives: Mapping[str, Path]) -> dict[str, str]:
+    """Return what each picture shows, by its file's name: the character's name, in lower case."""
+    return {
+        file_name(row, vendor): (row["name"] or row["short_name"].replace("_", " ")).lower()
+        for vendor, archive in sorted(archives.items())
+        for row in unpacked(vendor, archive)[0]
+    }
+
+
+def file_name(row: Mapping[str, str], vendor: str) -> str:
+    """Return the name of a vendor's picture."""
+    return f"{plain(row['short_name'])}-{vendor}.png"
 
 
 def is_clothes(row: Mapping[str, str]) -> bool:
