@@ -65,7 +65,7 @@ class Knows:
         self.wrong = wrong
         self.splits: list[tuple[Samples, Samples]] = []
 
-    def __call__(self, split):
+    def __call__(self, split, checkpoint):
         self.splits.append(split)
         targets = torch.from_numpy(split[1].labels()).clone()
         targets[: self.wrong] = 1 - targets[: self.wrong]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tutelage.data.samples import Samples
-from tutelage.methods.probe import CachedFeatures, fit_probe
+from tutelage.methods.probe import CachedFeatures, augmented_views, fit_probe
 
 
 def cached(classes: int, *, views: int = 2, count: int = 24, width: int = 4, seed: int = 0) -> CachedFeatures:
@@ -89,3 +89,18 @@ def test_features_of_some_samples_are_theirs() -> None:
 def test_features_of_some_samples_can_be_picked_again() -> None:
     features = cached(3)
     assert torch.equal(features.of(Samples(("7", "2", "9"))).of(Samples(("9",))).values, features.values[:, [9]])
+
+
+def test_features_stay_as_they_are() -> None:
+    features = cached(3)
+    before = features.values.clone()
+    fit_probe(features, 3, penalty=0.1)
+    assert torch.equal(features.values, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "views"),
+    [(7, 100, 7), (7, 1 << 17, 7), (7, (1 << 17) + 1, 6), (3, 1 << 19, 1), (7, 1 << 20, 0), (7, 2_000_000, 0)],
+)
+def test_many_images_are_seen_in_fewer_views(asked: int, images: int, views: int) -> None:
+    assert augmented_views(asked, images) == views

@@ -25,12 +25,13 @@ class Candidate:
         name: For results and progress.
         group: Of which group it is (``probe``, ``finetune``).
         held_out: Fits on a split's first part and returns the logits of its second, one tensor for each variant
-            of the outcome (raw weights, averaged weights), with what that cost.
+            of the outcome (raw weights, averaged weights), with what that cost. Is told a file that it may keep its
+            state in meanwhile.
     """
 
     name: str
     group: str
-    held_out: Callable[[Split], tuple[Mapping[str, Tensor], Cost]]
+    held_out: Callable[[Split, Path], tuple[Mapping[str, Tensor], Cost]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Choice:
         }
 
 
-def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -> list[Choice]:
+def judge(
+    job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost, splits: Sequence[Split] | None = None
+) -> list[Choice]:
     """Judge candidates by their predictions on held-out labels, pooled over the splits.
 
     Args:
@@ -67,11 +70,12 @@ def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -
         candidates: What to judge.
         folder: Each judgment is kept here as it is made, so that an interrupted stage goes on from there.
         cost: Gets what it takes; what was found in the folder counts too.
+        splits: To judge on; all of the job's if not given.
 
     Returns:
         A choice for each candidate and variant, the best first.
     """
-    splits = job.splits()
+    splits = job.splits() if splits is None else splits
     targets = torch.cat([torch.from_numpy(held.labels()) for _, held in splits])
     choices: list[Choice] = []
     with job.progress.track(f"choose the {candidates[0].group}", len(candidates) * len(splits)) as update:
@@ -83,7 +87,8 @@ def judge(job: Job, candidates: Sequence[Candidate], folder: Path, cost: Cost) -
                 logits: dict[str, list[Tensor]] = {}
                 with measured(Cost(), job.world.device) as spent:
                     for turn, split in enumerate(splits):
-                        outcomes, part = candidate.held_out(split)
+                        checkpoint = folder / f"judged-{candidate.name}-{turn}.checkpoint"
+                        outcomes, part = candidate.held_out(split, checkpoint)
                         spent.add(part)
                         for variant, values in outcomes.items():
                             logits.setdefault(variant, []).append(values)

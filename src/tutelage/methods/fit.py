@@ -5,7 +5,8 @@ Adapting a teacher, the final finetuning, and the methods that hold a student by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -46,7 +47,8 @@ class SupervisedSettings(Settings):
         statistics: BatchNorm's: ``kept`` as they are, or ``batch``; kept for weights that have learned something if
             not given.
         penalties: L2 penalties that a probe chooses from.
-        probe_views: Augmented views of each image that a probe is fitted on, besides the evaluation view.
+        probe_views: Augmented views of each image that a probe is fitted on, besides the evaluation view; fewer where
+            all views together would be more than a million.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -121,6 +123,11 @@ class Trial:
         return f"{self.group}-{self.rate:g}" if self.beta is None else f"{self.group}-{self.beta:g}"
 
 
+def rate_of(rates: Iterable[float], candidate: str) -> float:
+    """Return the peak learning rate of a finetuning's candidate, by its name."""
+    return next(rate for rate in rates if Trial(rate).name == candidate)
+
+
 @dataclass(frozen=True)
 class FinetuneFit:
     """The whole model, trained on labels.
@@ -155,7 +162,7 @@ class FinetuneFit:
         """Judge every trial."""
 
         def candidate(trial: Trial) -> Candidate:
-            return Candidate(trial.name, trial.group, lambda split: self._held_out(trial, split))
+            return Candidate(trial.name, trial.group, functools.partial(self._held_out, trial))
 
         return judge(self.job, [candidate(trial) for trial in self.trials], folder, cost)
 
@@ -221,9 +228,9 @@ class FinetuneFit:
         seed = self.job.recipe.seed
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
 
-    def _held_out(self, trial: Trial, split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+    def _held_out(self, trial: Trial, split: Split, checkpoint: Path) -> tuple[Mapping[str, Tensor], Cost]:
         """Train on a split's first part, and return the logits of its second under each variant of the weights."""
-        trained = self._train(trial, self._holds(), split[0])
+        trained = self._train(trial, self._holds(), split[0], checkpoint=checkpoint)
         found: dict[str, Tensor] = {}
         for variant, state in trained.variants().items():
             self.model.load_state_dict(state)
@@ -253,7 +260,7 @@ class ProbeFit:
         held_features = None if job.validation is None else cache_features(job, self._model, job.validation, 0, cost)
 
         def candidate(penalty: float) -> Candidate:
-            def held_out(split: Split) -> tuple[Mapping[str, Tensor], Cost]:
+            def held_out(split: Split, checkpoint: Path) -> tuple[Mapping[str, Tensor], Cost]:
                 fit, held = split
                 values = (held_features or features).of(held).values[0]
                 weight, bias = fit_probe(features.of(fit), classes, penalty=penalty)

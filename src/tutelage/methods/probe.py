@@ -18,6 +18,9 @@ from tutelage.models.model import Model
 
 BATCH = 64
 
+MOST_ROWS = 1 << 20
+"""Most rows that a probe is fitted on, unless there are more images."""
+
 SMALL = 10**9
 """Multiply-adds of one pass over a probe's data, below which one thread is faster than several."""
 
@@ -44,11 +47,11 @@ class CachedFeatures:
 
 
 def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: Cost) -> CachedFeatures:
-    """Run the encoder once over each sample's evaluation view and ``views`` augmented views."""
+    """Run the encoder once over each sample's evaluation view and its :func:`augmented_views`."""
     found = [job.predict(model, samples, output="features", cost=cost)]
     loader = job.loader(samples, BATCH, mixed=False)  # a probe takes one class a row
     model.eval()
-    for number in range(views):
+    for number in range(augmented_views(views, len(samples))):
         parts = []
         for batch in loader.view(number, np.arange(len(samples))):
             moved = batch.to(job.world.device).inputs[DEFAULT_GROUP]
@@ -59,6 +62,14 @@ def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: C
         found.append(torch.cat(parts))
     rows_by_id = {name: row for row, name in enumerate(samples.ids)}
     return CachedFeatures(rows_by_id, torch.stack(found), torch.from_numpy(samples.labels()))
+
+
+def augmented_views(asked: int, images: int) -> int:
+    """Return how many augmented views of each image a probe is fitted on: fewer than asked for where images are many.
+
+    A million images need no other views of themselves, and their features would fill a machine's memory.
+    """
+    return min(asked, max(0, MOST_ROWS // images - 1))
 
 
 def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tuple[Tensor, Tensor]:
@@ -75,9 +86,11 @@ def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tupl
     from threadpoolctl import threadpool_limits
 
     views, count, width = features.values.shape
-    values = features.values.reshape(views * count, width).double().numpy()
+    values = features.values.reshape(views * count, width).numpy().astype(np.float64)
     targets = features.targets.repeat(views).numpy()
     mean, std = values.mean(0), values.std(0) + 1e-6
+    values -= mean  # in place: of a million images a copy takes many gigabytes
+    values /= std
     # For two classes scikit-learn penalizes their difference w: half of it a class has a squared norm of |w|² / 2.
     factor = 2.0 if len(np.unique(targets)) == 2 else 1.0
     fitted = LogisticRegression(C=factor / (penalty * len(values)), max_iter=500, tol=1e-4)
@@ -86,7 +99,7 @@ def fit_probe(features: CachedFeatures, classes: int, *, penalty: float) -> tupl
     with threadpool_limits(threads), warnings.catch_warnings():
         # After so many iterations it predicts what it will, however flat the loss still is.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit((values - mean) / std, targets)
+        fitted.fit(values, targets)
     weight: npt.NDArray[np.float64] = np.zeros((classes, width))
     bias: npt.NDArray[np.float64] = np.full(classes, -30.0)  # a class without a sample is never predicted
     coefficients, intercepts = fitted.coef_, fitted.intercept_
