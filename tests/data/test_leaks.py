@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tutelage.data.leaks import Contents, contradictions, exact_copies
+from tutelage.data.leaks import Contents, contradictions, exact_copies, other_rows
 from tutelage.data.problems import ImageError
 from tutelage.data.samples import ImageSource, Samples, Stored
 
@@ -103,3 +103,11 @@ def test_files_of_one_size_under_one_label_are_not_read(tmp_path: Path, monkeypa
         path.write_bytes(content)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     assert groups(paths, [0, 0, 1]) == []
+
+
+def test_samples_of_another_name_or_place_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    mine = Samples(("a", "b", "c"), images=[tmp_path / "a", tmp_path / "b", np.zeros((2, 2), np.uint8)])
+    theirs = Samples(("a", "b", "x", "c"), images=[tmp_path / "a", tmp_path / "z", b"x", np.zeros((2, 2), np.uint8)])
+    assert other_rows(mine, theirs).tolist() == [1]
+    assert other_rows(theirs, mine).tolist() == [1, 2]

@@ -551,3 +551,20 @@ def test_no_samples_need_no_images(tmp_path: Path) -> None:
     for samples in (none, Samples((), images=[])):
         assert packs.images(samples, SIDE).get(np.array([], dtype=np.int64)) == []
     assert pack(tmp_path / "root", none).get(np.array([], dtype=np.int64)) == []
+
+
+def test_images_of_several_samples_come_from_the_pack_of_each(tmp_path: Path, asked: list[int]) -> None:
+    first, second = files(tmp_path / "images"), files(tmp_path / "others", seed=50)
+    parts = [first.subset(np.array([4, 1])), second.subset(np.array([], dtype=np.int64)), second]
+    images = pools(tmp_path / "root", first, second).joined(parts, SIDE)
+    asked.clear()
+    rows = [3, 0, 14, 1, 3]
+    found = images.get(np.array(rows))
+    together = [image for part in parts for image in live(part)]
+    assert images.at_hand
+    assert equal(found, [together[row] for row in rows])
+
+
+def test_images_are_at_hand_if_all_of_their_parts_are(tmp_path: Path) -> None:
+    pool, others = files(tmp_path / "images"), files(tmp_path / "others", 4, seed=50)
+    assert not pools(tmp_path / "root", pool).joined([pool, others], SIDE).at_hand

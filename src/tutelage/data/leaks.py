@@ -1,4 +1,4 @@
-"""Exact copies: images that are also test images, and images that stand under two labels."""
+"""Exact copies: images that are also test images, or labeled ones, and images that stand under two labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tutelage.data.pixels import unreadable
-from tutelage.data.samples import ImageSource, IntArray, Samples, Stored
+from tutelage.data.samples import ImageSource, IntArray, Samples, Stored, same_source
 
 
 class Contents:
@@ -78,6 +78,22 @@ def exact_copies(samples: Samples, of: Samples, contents: Contents | None = None
         row
         for row, (size, image) in enumerate(zip(sizes, samples.images or (), strict=True))
         if size in wanted and (size, contents.hash(image)) in hashes
+    ]
+    return np.array(rows, dtype=np.int64)
+
+
+def other_rows(samples: Samples, than: Samples) -> IntArray:
+    """Return the rows of ``samples`` that are not, under the same id, in ``than`` as well; no image is read.
+
+    Args:
+        samples: Images, labels apart.
+        than: What they may have samples in common with.
+    """
+    known = dict(zip(than.ids, than.images or (), strict=True))
+    rows = [
+        row
+        for row, (name, image) in enumerate(zip(samples.ids, samples.images or (), strict=True))
+        if name not in known or not same_source(image, known[name])
     ]
     return np.array(rows, dtype=np.int64)
 

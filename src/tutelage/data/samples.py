@@ -50,7 +50,8 @@ class Samples:
         ids: One stable, unique name a sample: a path relative to the data's root, or the key it came with.
         images: Image sources, or ``None`` for text alone.
         texts: Texts, or ``None`` for images alone.
-        targets: The task's targets, one row a sample (classification: class numbers, int64 [N]), or ``None``.
+        targets: The task's targets, one row a sample (classification: class numbers, int64 [N], or shares of the
+            classes, floating-point [N, C]), or ``None``.
         classes: Class names in the order of the class numbers; empty without targets.
         origin: Where the samples come from, in words a user knows.
         problems: What reading them left out or set right; not part of the fingerprint.
@@ -132,5 +133,45 @@ class Samples:
             else:
                 digest.update(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
         for text in self.texts or ():
-            digest.update(hashlib.sha256(text.encode()).digest())
+            digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
         return digest.hexdigest()
+
+
+def same_source(one: ImageSource, other: ImageSource) -> bool:
+    """Return whether two image sources are the same place, or the same pixels; nothing is read."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return one is other or np.array_equal(one, other)  # type: ignore[arg-type]
+    return one is other or one == other
+
+
+def joined(first: Samples, second: Samples) -> Samples:
+    """Return labeled samples of two sets with the same classes, one after the other.
+
+    Ids of the second set that the first one has are told apart. Where one set has shares of the classes, the other's
+    class numbers become whole shares.
+
+    Raises:
+        DataError: One has no labels, their classes differ, or one has images (or texts) that the other lacks.
+    """
+    where = f"{first.origin or 'these samples'} and {second.origin or 'those beside them'}"
+    if first.classes != second.classes:
+        raise DataError(f"{where} have different classes; give both the same ones")
+    parts = [first.labels(), second.labels()]
+    if any(part.ndim > 1 for part in parts):
+        parts = [part if part.ndim > 1 else np.eye(len(first.classes), dtype=np.float16)[part] for part in parts]
+    taken = set(first.ids)
+    return replace(
+        first,
+        ids=(*first.ids, *(f"{name} (unlabeled)" if name in taken else name for name in second.ids)),
+        images=_both(first.images, second.images, where),
+        texts=_both(first.texts, second.texts, where),
+        targets=np.concatenate(parts),
+    )
+
+
+def _both(first: Sequence[Any] | None, second: Sequence[Any] | None, where: str) -> list[Any] | None:
+    if first is None and second is None:
+        return None
+    if first is None or second is None:
+        raise DataError(f"{where}: one has images or texts that the other lacks; they cannot be learned together")
+    return [*first, *second]

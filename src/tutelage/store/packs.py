@@ -16,7 +16,7 @@ from torch import Tensor
 from tutelage.data.images import DecodedImages, Images
 from tutelage.data.loader import MOST_WORKERS
 from tutelage.data.pixels import image_size
-from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.data.samples import ImageSource, IntArray, Samples, same_source
 from tutelage.errors import RunError
 from tutelage.ledger import Cost
 from tutelage.progress import Progress
@@ -119,6 +119,33 @@ class SomeImages:
         return self.images.get(self.rows[rows])
 
 
+@dataclass(frozen=True)
+class JoinedImages:
+    """The images of several samples, one after the other.
+
+    Attributes:
+        parts: Where those of each are, and how many.
+    """
+
+    parts: Sequence[tuple[Images, int]]
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether all of them are packed."""
+        return all(images.at_hand for images, _ in self.parts)
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        """Return the images in ``rows``, counted through all parts."""
+        starts = np.cumsum([0, *(count for _, count in self.parts)])
+        numbers = np.searchsorted(starts, rows, side="right") - 1
+        found: dict[int, Tensor] = {}
+        for number, (images, _) in enumerate(self.parts):
+            where = np.flatnonzero(numbers == number)
+            if len(where):
+                found.update(zip(where.tolist(), images.get(rows[where] - starts[number]), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+
 class Packs:
     """The packs of a run, each built or opened when it is first needed.
 
@@ -155,6 +182,12 @@ class Packs:
                     self._open[number, short_side] = pack
                 return SomeImages(self._open[number, short_side], rows)
         return DecodedImages(samples.images, short_side)
+
+    def joined(self, parts: Sequence[Samples], short_side: int) -> Images:
+        """Return the images of several samples, one after the other; each as in :meth:`images`."""
+        if len(parts) == 1:
+            return self.images(parts[0], short_side)
+        return JoinedImages([(self.images(part, short_side), len(part)) for part in parts])
 
 
 def pack_images(root: Path, max_bytes: int, samples: Samples, short_side: int, progress: Progress) -> Images:
@@ -260,11 +293,6 @@ def _places(samples: Samples, pool: Samples) -> IntArray | None:
     assert pool.images is not None
     places = {name: row for row, name in enumerate(pool.ids)}
     rows = [places.get(name, -1) for name in samples.ids]
-    same = all(row >= 0 and _same(image, pool.images[row]) for row, image in zip(rows, samples.images, strict=True))
+    images = pool.images
+    same = all(row >= 0 and same_source(image, images[row]) for row, image in zip(rows, samples.images, strict=True))
     return np.array(rows, dtype=np.int64) if same else None
-
-
-def _same(one: ImageSource, other: ImageSource) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return one is other or np.array_equal(one, other)  # type: ignore[arg-type]
-    return one is other or one == other
