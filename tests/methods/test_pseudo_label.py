@@ -256,9 +256,9 @@ def test_an_interrupted_round_ends_as_an_uninterrupted_one(
         assert whole[name].cost["images"] == pieces[name].cost["images"]
 
 
-@pytest.mark.parametrize("method", ["pseudo-label", "scratch"])
+@pytest.mark.parametrize(("method", "fold"), [("pseudo-label", 0), ("scratch", 0), ("scratch", 1)])
 def test_an_interrupted_training_that_judges_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, fold: int
 ) -> None:
     last = {"pseudo-label": "train-2", "scratch": "finetune"}[method]
     whole = in_rounds(tmp_path / "whole", method, finetune__epochs=6)
@@ -268,7 +268,7 @@ def test_an_interrupted_training_that_judges_goes_on(
 
     def stop(path: Path, state: Any) -> None:
         save(path, state)
-        if path.parent.name.endswith(last) and path.name.startswith("judged-") and state["done"] == 3:
+        if path.parent.name.endswith(last) and path.name.endswith(f"-{fold}.checkpoint") and state["done"] == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -279,7 +279,7 @@ def test_an_interrupted_training_that_judges_goes_on(
 
     def after(path: Path, state: Any) -> None:
         save(path, state)
-        if path.name.startswith("judged-"):
+        if path.name.endswith(f"-{fold}.checkpoint"):
             steps.append(state["done"])
 
     monkeypatch.setattr(loop, "save_checkpoint", after)

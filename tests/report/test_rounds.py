@@ -93,6 +93,15 @@ def test_accuracy_on_labels_that_taught_the_student_before_is_called_flattered(
     assert ("flattered" in text) != validation
 
 
+def test_of_many_classes_that_no_image_was_taken_for_some_are_named(learned: Callable[..., Path]) -> None:
+    classes = {f"class {number}": 0 for number in range(1200)}
+    many = {**SECOND, "learned": {**SECOND["learned"], "classes": classes, "missing": list(classes)}}
+    found = rounds(read_run(learned([FIRST, many])))
+    assert found is not None
+    (sentence,) = found["missing"]
+    assert sentence.endswith("class 8, class 9 and 1,190 more.")
+
+
 def test_many_classes_are_not_listed(learned: Callable[..., Path]) -> None:
     many = {**SECOND, "learned": {**SECOND["learned"], "classes": {str(number): 1 for number in range(41)}}}
     found = rounds(read_run(learned([FIRST, many])))

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 10
 
+NAMED = 10
+"""Most classes without an image that a message names."""
+
 STUDENT = "student.safetensors"
 
 
@@ -185,7 +188,7 @@ def _label(job: Job, stages: Mapping[str, Stage], number: int, folder: Path) -> 
         )
     found = counts(kept, names)
     missing = [name for name, count in found.items() if not count]
-    without = f"; none of class {', '.join(missing)}" if missing else ""
+    without = f"; none of class {', '.join(missing[:NAMED])}{', …' * (len(missing) > NAMED)}" if missing else ""
     job.progress.say(f"round {number}: {len(kept):,} of {len(labels):,} pseudo-labels are learned{without}")
     results = {
         "images": len(labels),

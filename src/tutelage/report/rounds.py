@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, percent, whole
+
+NAMED = 10
+"""Most classes without an image that are named."""
 
 SHOWN_CLASSES = 40
 """Most classes whose counts are listed."""
@@ -22,7 +25,7 @@ def rounds(run: Finished) -> dict[str, Any] | None:
     return {
         "rows": [_row(each) for each in found],
         "missing": [
-            f"In round {each['round']} no image is of class {', '.join(each['learned']['missing'])}."
+            f"In round {each['round']} no image is of class {_named(each['learned']['missing'])}."
             for each in learned
             if each["learned"]["missing"]
         ],
@@ -47,6 +50,11 @@ def _row(found: Mapping[str, Any]) -> dict[str, str]:
         "most": _count(ordered[-1]),
         "agreement": percent(learned["agreement"]),
     }
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {whole(len(names) - NAMED)} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def _count(each: tuple[str, int]) -> str:
