@@ -19,6 +19,7 @@ from tutelage.data.readers import read_samples
 from tutelage.data.samples import IntArray, Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import few_shot, hold_out, share_of
+from tutelage.data.texts import with_texts
 from tutelage.errors import DataError
 
 MEASURED = 200
@@ -41,6 +42,7 @@ class PreparedData:
         short_side: Median short side of the transfer images, in pixels.
         problems: What was left out or set right, by part; a part without any may be absent.
         pretraining: Labeled data of another task, or ``None``.
+        pairs: Images with a text each, or ``None``.
     """
 
     labeled: Samples
@@ -51,6 +53,7 @@ class PreparedData:
     short_side: int
     problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     pretraining: Samples | None = None
+    pairs: Samples | None = None
 
     def counts(self) -> dict[str, Any]:
         """Return the number of images of each part, and of those ``dropped``."""
@@ -60,6 +63,7 @@ class PreparedData:
             "test": self.test,
             "transfer": self.transfer,
             "pretraining": self.pretraining,
+            **({} if self.pairs is None else {"pairs": self.pairs}),
         }
         return {**{name: 0 if part is None else len(part) for name, part in parts.items()}, "dropped": self.dropped}
 
@@ -114,16 +118,27 @@ def read_parts(settings: DataSettings) -> PreparedData:
         pretraining, dropped["pretraining"] = _without_copies(other, [validation, test], contents)
         if len(np.unique(pretraining.labels())) < 2:
             raise DataError(f"{settings.pretraining}: fewer than two classes are left to learn from")
+    pairs = None
+    if settings.pairs:
+        told = with_texts(read_samples(settings.pairs, labeled=False))
+        told = _usable(told, settings, settings.pairs, contents)
+        pairs, dropped["pairs"] = _without_copies(told, [validation, test], contents)
+        if len(pairs) < 2:
+            raise DataError(
+                f"{settings.pairs}: {len(pairs) or 'no'} pair is left, and pairs are told apart from each other; "
+                "give two or more"
+            )
     parts = {
         "labeled": kept,
         "validation": validation,
         "test": test,
         "transfer": transfer,
         "pretraining": pretraining,
+        "pairs": pairs,
     }
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
     side = int(np.median(sampled_sizes(transfer).min(axis=1)))
-    return PreparedData(kept, validation, test, transfer, dropped, side, problems, pretraining)
+    return PreparedData(kept, validation, test, transfer, dropped, side, problems, pretraining, pairs)
 
 
 def draw_labels(data: PreparedData, amount: str, *, seed: int) -> PreparedData:

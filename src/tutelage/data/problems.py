@@ -46,11 +46,13 @@ KINDS: dict[str, str] = {
     "unknown class": "held-out samples of a class that the labeled data lack",
     "empty class": "classes without an image",
     "no image": "rows or archive keys without an image",
+    "no text": "images without a text, where pairs are wanted",
+    "characters": "texts with characters that do not exist, which became spaces",
 }
 """Kinds of problems, and what each is in words."""
 
 
-USED = frozenset({"wrong extension", "empty class"})
+USED = frozenset({"wrong extension", "empty class", "characters"})
 """Kinds of problems that leave no image out."""
 
 

@@ -16,8 +16,10 @@ class DataSettings(Settings):
         validation: Labeled data to choose models on, or a share of ``labeled`` such as ``"20%"``; cross-validation on
             the labels where not given.
         test: Labeled data to report on, or a share of ``labeled``; never used to train or choose.
-        transfer: Unlabeled data to distil on; the rest of ``labeled`` where not given.
+        transfer: Unlabeled data to distil on; where not given, all of ``labeled`` without its labels, those that may
+            be used included, so that ``labels: all`` leaves some, too.
         pretraining: Labeled data of another task, for methods that learn it first.
+        pairs: Images with a text each, for methods that learn which belongs to which first.
         tolerate: Share of each part, in 0..1, that may be unusable (broken images, contradictory labels, unknown
             classes) and is then left out and listed; more is an error.
     """
@@ -28,6 +30,7 @@ class DataSettings(Settings):
     test: str | None = None
     transfer: str | None = None
     pretraining: str | None = None
+    pairs: str | None = None
     tolerate: float = Field(default=0.05, ge=0, le=1)
 
     @field_validator("labels", mode="before")

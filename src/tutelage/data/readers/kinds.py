@@ -96,7 +96,7 @@ def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
 READERS: dict[str, Reader] = {
     "folder": Reader("a folder per class, or any tree of images when unlabeled", _read_folder, _check_folder),
     "table": Reader(
-        "FILE.csv, .tsv or .parquet with a column image, and label, text or id",
+        "FILE.csv, .tsv or .parquet with a column image, and label, text or id; or a pattern of them, as *.parquet",
         lambda rest, part, labeled: tables.read_table(rest, labeled),
         tables.check_table,
     ),

@@ -91,8 +91,12 @@ def check_shards(where: str) -> None:
         find_place(name)
 
 
-def expand(where: str) -> list[str]:
+def expand(where: str, ending: str = ".tar") -> list[str]:
     """Return the shards that a path, a pattern (``{000..009}``, ``{a,b}``, ``*``) or a folder names.
+
+    Args:
+        where: The path or pattern.
+        ending: Of shards in a folder.
 
     Raises:
         DataError: There are none, or they are compressed.
@@ -101,10 +105,19 @@ def expand(where: str) -> list[str]:
         raise DataError(
             f"{where}: compressed archives cannot be read in place; unpack it to .tar (gunzip) or a folder"
         )
-    names = sorted(itertools.chain.from_iterable(_matches(name) for name in _braces(where)))
+    names = sorted(itertools.chain.from_iterable(_matches(name, ending) for name in _braces(where)))
     if not names:
-        raise DataError(f"{where}: no shard has such a name; expected files ending in .tar")
+        raise DataError(f"{where}: no shard has such a name; expected files ending in {ending}")
     return names
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return the names of shards without their folder, or without what is common to several folders."""
+    bases = [PurePosixPath(name).name for name in names]
+    if len(set(bases)) < len(bases):  # shards of one name in several folders
+        shared = len(posixpath.commonpath(names))
+        bases = [name[shared:].lstrip("/") for name in names]
+    return bases
 
 
 def _braces(pattern: str) -> Iterator[str]:
@@ -123,17 +136,17 @@ def _braces(pattern: str) -> Iterator[str]:
         yield from _braces(pattern[: match.start()] + choice + pattern[match.end() :])
 
 
-def _matches(name: str) -> list[str]:
+def _matches(name: str, ending: str) -> list[str]:
     if is_url(name):
         store, path = connect(name)
         with reaching(name):
             store.invalidate_cache()
-            if not is_shards(name):
-                path = f"{path}/*.tar"
+            if suffix_of(name) != ending and not is_shards(name):
+                path = f"{path}/*{ending}"
             return [store.unstrip_protocol(each) for each in store.glob(path)] if "*" in path else [name]
     path = str(Path(name).expanduser())
     if is_folder(path):
-        return [str(each) for each in Path(path).glob("*.tar")]
+        return [str(each) for each in Path(path).glob(f"*{ending}")]
     return [path] if is_there(path) or not glob.has_magic(path) else glob.glob(path)  # noqa: PTH207 (whole paths)
 
 
@@ -154,11 +167,7 @@ def shard_rows(names: Sequence[str], *, labeled: bool, shard: int = 0, shards: i
     Raises:
         DataError: An archive is missing or is no tar, or a label names no class and ``labeled``.
     """
-    bases = [PurePosixPath(name).name for name in names]
-    if len(set(bases)) < len(bases):  # archives of one name in several folders
-        shared = len(posixpath.commonpath(names))
-        bases = [name[shared:].lstrip("/") for name in names]
-    for name, base in list(zip(names, bases, strict=True))[shard::shards]:
+    for name, base in list(zip(names, short_names(names), strict=True))[shard::shards]:
         yield from _archive_rows(find_place(name), base, labeled)
 
 
@@ -197,7 +206,7 @@ def _row(group: _Group, place: Place, archive: str, labeled: bool) -> Found:
     except ValueError as error:
         return Problem("damaged", key, f"its notes are no UTF-8 text or JSON ({error})")
     label = class_name(texts.get(".cls", told.get("label")), key) if labeled else None
-    text = texts.get(".txt", told.get("text"))
+    text = texts.get(".txt", told.get("text", told.get("caption")))
     name, start, size = group.image
     return Row(key, Piece(place, printable(name), start, size), label, None if text is None else str(text))
 

@@ -19,12 +19,14 @@ from tutelage.data.readers.places import (
     Place,
     connect,
     find_place,
+    is_there,
     is_url,
     remote_place,
     suffix_of,
     walk_remote,
 )
 from tutelage.data.readers.rows import Found, Row, class_name, finish, printable
+from tutelage.data.readers.shards import expand, short_names
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
 
@@ -36,37 +38,55 @@ ALSO_CALLED = {
 }
 """What else such columns are called; suggested, never guessed."""
 
+DOWNLOADED = {"image": ("jpg", "png", "webp"), "text": ("caption", "txt"), "id": ("key",)}
+"""How img2dataset calls these columns in the Parquet files that it writes, which have a column ``key``."""
+
 _NUMBER = re.compile(r"[+-]?\d+\.\d*")
 
 
 def check_table(where: str) -> None:
-    """Check that a table is there.
+    """Check that a table is there, or the first and the last of several.
 
     Raises:
-        DataError: It is not.
+        DataError: One is not.
     """
-    find_place(where)
+    names = _tables(where)
+    for name in {names[0], names[-1]}:
+        find_place(name)
 
 
 def read_table(where: str, labeled: bool) -> Samples:
     """Read a table with the columns ``image`` (or ``text``), and ``label``, ``text`` and ``id`` where it has them.
 
     Images are paths from the table's folder on, whole paths, or URLs; in Parquet also the encoded images themselves,
-    which stay in the file until they are needed. Ids are the column ``id``, or else the path, or the row's number.
+    which stay in the file until they are needed. Ids are the column ``id``, or else the path, or the row's number;
+    with the name of their file before them where a pattern names several.
 
     Raises:
         DataError: The table is missing, empty or damaged, lacks a column, or its labels name no classes.
     """
-    place = find_place(where)
-    rows = _parquet_rows(place, labeled) if suffix_of(where) in (".parquet", ".pq") else _text_rows(place, labeled)
-    found = list(_located(rows, place, labeled))
+    names, found = _tables(where), list[Found]()
+    for name, base in zip(names, short_names(names), strict=True):
+        place = find_place(name)
+        rows = _parquet_rows(place, labeled) if suffix_of(name) in (".parquet", ".pq") else _text_rows(place, labeled)
+        found += _located(rows, place, labeled, f"{base}/" if len(names) > 1 else "")
     if not found:
         raise DataError(f"{where}: the table has no rows; write one a sample below the header")
     return finish(found, where, labeled=labeled, remedy="fill in the column label")
 
 
+def _tables(where: str) -> list[str]:
+    """Return the tables that a path or a pattern names."""
+    return expand(where, suffix_of(where)) if set("*{") & set(where) and not is_there(where) else [where]
+
+
 def _columns(where: str, names: Sequence[str], labeled: bool) -> list[str]:
     """Return which of the columns we know are there, and refuse a table without those that are needed."""
+    if any(is_url(name) for name in names):
+        raise DataError(
+            f"{where}: has no header, and looks like a list of captions and addresses to download from, as CC3M's; "
+            "download the images first (img2dataset writes WebDataset shards and Parquet), and give what that leaves"
+        )
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise DataError(f"{where}: has several columns {', '.join(sorted(twice))}; rename all but one")
@@ -129,9 +149,12 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
 
     file = ParquetFile(place)
-    known = _columns(place.name, file.schema.names, labeled)
-    columns = [name for name in known if name != "image"]
-    form = file.schema.field("image").type if "image" in known else pa.string()
+    theirs = _downloaded(file.schema.names)
+    ours = {column: name for name, column in theirs.items()}
+    known = _columns(place.name, [ours.get(column, column) for column in file.schema.names], labeled)
+    columns = [theirs.get(name, name) for name in known if name != "image"]
+    column = theirs.get("image", "image")
+    form = file.schema.field(column).type if "image" in known else pa.string()
     leaf = ""
     if pa.types.is_dictionary(form):
         form = form.value_type
@@ -139,21 +162,22 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
         fields = {form.field(number).name for number in range(form.num_fields)}
         if "bytes" not in fields:
             raise DataError(
-                f"{place.name}: the structs in column image have no field 'bytes'; store image bytes there"
+                f"{place.name}: the structs in column {column} have no field 'bytes'; store image bytes there"
             )
-        leaf = "image.bytes"
-        columns += ["image.path"] if "path" in fields else []
+        leaf = f"{column}.bytes"
+        columns += [f"{column}.path"] if "path" in fields else []
     elif pa.types.is_binary(form) or pa.types.is_large_binary(form):
-        leaf = "image"
+        leaf = column
     elif pa.types.is_string(form) or pa.types.is_large_string(form):
-        columns += ["image"] if "image" in known else []
+        columns += [column] if "image" in known else []
     else:
         raise DataError(
-            f"{place.name}: column image holds {form}; give paths, image bytes, or structs of bytes and path"
+            f"{place.name}: column {column} holds {form}; give paths, image bytes, or structs of bytes and path"
         )
     names = file.class_names("label")
     there: list[bool] = []
-    for group, row, values in file.rows(columns):
+    for group, row, found in file.rows(columns):
+        values = {ours.get(name, name): value for name, value in found.items()}
         if leaf:
             there = file.present(group, leaf) if row == 0 else there
             path = (values.pop("image", None) or {}).get("path")
@@ -164,8 +188,16 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
         yield values
 
 
-def _located(rows: Iterable[dict[str, Any]], place: Place, labeled: bool) -> Iterator[Found]:
-    """Yield rows with their images found, or with what is wrong about them."""
+def _downloaded(names: Sequence[str]) -> dict[str, str]:
+    """Return which columns of a Parquet file that img2dataset wrote are ours; none of any other file."""
+    if "image" in names or "key" not in names or not set(DOWNLOADED["image"]) & set(names):
+        return {}
+    found = {ours: next((each for each in theirs if each in names), "") for ours, theirs in DOWNLOADED.items()}
+    return {ours: column for ours, column in found.items() if column and ours not in names}
+
+
+def _located(rows: Iterable[dict[str, Any]], place: Place, labeled: bool, prefix: str) -> Iterator[Found]:
+    """Yield rows with their images found, or with what is wrong about them; ``prefix`` goes before their ids."""
     find = _Remote(place) if place.store is not None else _Local(place)
     for number, values in enumerate(rows):
         where = f"{place.name}, row {number + 1}"
@@ -187,7 +219,7 @@ def _located(rows: Iterable[dict[str, Any]], place: Place, labeled: bool) -> Ite
         label = class_name(values.get("label"), where) if labeled else None
         given = values.get("id")
         key = key if given is None or given == "" else str(given)
-        yield Row(key, image, label, None if text is None else str(text))
+        yield Row(prefix + key, image, label, None if text is None else str(text))
 
 
 class _Local:
