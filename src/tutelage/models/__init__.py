@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from tutelage.models.model import Encoder, Head, LinearHead, Model, parameter_count, weight_hash
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import ImagePreprocess, PairInputs, PairPreprocess, Preprocess, TextPreprocess
+from tutelage.models.preprocess import (
+    ClipTextPreprocess,
+    ImagePreprocess,
+    PairInputs,
+    PairPreprocess,
+    Preprocess,
+    TextPreprocess,
+)
 from tutelage.models.sources import SOURCES, Source, build_encoder, check_name
 
 __all__ = [
     "SOURCES",
+    "ClipTextPreprocess",
     "Encoder",
     "Head",
     "ImagePreprocess",

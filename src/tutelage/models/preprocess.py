@@ -1,7 +1,8 @@
 """From raw views to what a model's first layer wants. A preprocess belongs to a model and travels with it.
 
 A raw image view is float [B, 3, h, w] in 0..1, RGB; a raw text is a string; a pair is one of each. Student and
-teacher see the same raw view, and each normalizes it for itself.
+teacher see the same raw view, and each normalizes it for itself. Of pairs, an image's preprocess reads the images and
+a text's the texts.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ class ImagePreprocess:
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
 
-    def __call__(self, views: Tensor) -> Tensor:
+    def __call__(self, views: Tensor | PairInputs) -> Tensor:
         """Normalize raw views, float [B, 3, h, w] in 0..1, to [B, 3, size, size]."""
+        if isinstance(views, PairInputs):
+            views = views.image
         if views.shape[-2:] != (self.size, self.size):
             views = F.interpolate(
                 views,
@@ -78,12 +81,29 @@ class TextPreprocess:
     padding: Literal["left", "right"] = "right"
     truncation: Literal["left", "right"] = "right"
 
-    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, texts: Sequence[str] | PairInputs) -> dict[str, Tensor]:
         """Tokenize texts to ``input_ids`` and ``attention_mask``, both int64 [B, L]."""
         tokenizer = _tokenizer(self.tokenizer, self.padding, self.truncation)
-        filled = [self.template.replace("{text}", text) for text in texts]
+        filled = [self.template.replace("{text}", text) for text in _texts(texts)]
         encoded = tokenizer(filled, max_length=self.length, truncation=True, padding="longest", return_tensors="pt")
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+
+@dataclass(frozen=True)
+class ClipTextPreprocess:
+    """Clean, tokenize, pad and cut texts as a model of open_clip does.
+
+    Attributes:
+        length: Of every text, in tokens, its start and end among them.
+        model: open_clip's name of a model whose tokenizer it is; if empty, CLIP's own, which comes with open_clip.
+    """
+
+    length: int = 77
+    model: str = ""
+
+    def __call__(self, texts: Sequence[str] | PairInputs) -> dict[str, Tensor]:
+        """Tokenize texts to ``input_ids``, int64 [B, length]."""
+        return {"input_ids": _clip_tokenizer(self.model)(list(_texts(texts)), self.length)}
 
 
 @dataclass(frozen=True)
@@ -106,10 +126,15 @@ class PairPreprocess:
         return self.image(pairs.image), self.text(pairs.text)
 
 
-Preprocess = ImagePreprocess | TextPreprocess | PairPreprocess
+Preprocess = ImagePreprocess | TextPreprocess | ClipTextPreprocess | PairPreprocess
 RawInputs = Tensor | Sequence[str] | PairInputs
 
-_KINDS: dict[str, type[Preprocess]] = {"image": ImagePreprocess, "text": TextPreprocess, "pair": PairPreprocess}
+_KINDS: dict[str, type[Preprocess]] = {
+    "image": ImagePreprocess,
+    "text": TextPreprocess,
+    "clip-text": ClipTextPreprocess,
+    "pair": PairPreprocess,
+}
 
 
 def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
@@ -117,7 +142,7 @@ def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
     if isinstance(preprocess, PairPreprocess):
         parts = {"image": preprocess_to_dict(preprocess.image), "text": preprocess_to_dict(preprocess.text)}
         return {"kind": "pair", **parts}
-    kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
+    kind = next(name for name, each in _KINDS.items() if type(preprocess) is each)
     return {"kind": kind, **asdict(preprocess)}
 
 
@@ -134,6 +159,17 @@ def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
         return TypeAdapter(_KINDS[data["kind"]]).validate_python(values)
     except (KeyError, TypeError, ValidationError) as error:
         raise ModelError(f"not a preprocess: {dict(data)!r} ({error}); was model.json edited?") from error
+
+
+def _texts(texts: Sequence[str] | PairInputs) -> Sequence[str]:
+    return texts.text if isinstance(texts, PairInputs) else texts
+
+
+@lru_cache(maxsize=8)
+def _clip_tokenizer(model: str) -> Any:
+    import open_clip
+
+    return open_clip.get_tokenizer(model) if model else open_clip.SimpleTokenizer()
 
 
 @lru_cache(maxsize=8)

@@ -1,16 +1,17 @@
-"""Image towers of CLIP-like models from open_clip: ``openclip:NAME/TAG``."""
+"""Image and text towers of CLIP-like models from open_clip: ``openclip:NAME/TAG``."""
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess
 from tutelage.models.sources import hub
 from tutelage.models.sources.geometry import RANDOM_START, check_size, measure_widths, resampling, tokens_to_map
 from tutelage.models.sources.timm_models import dense_map, patch_size
@@ -93,6 +94,31 @@ class ResNetTower(Encoder):
         return Outputs(features=pooled, embedding=pooled, patches=dense)
 
 
+class TextTower(Encoder):
+    """The text tower of a CLIP model; ``embedding`` is projected into the space that it shares with images.
+
+    Attributes:
+        tower: The open_clip transformer.
+        scale: What its model multiplies cosines by, as it has learned to; ``None`` for a tower of no model.
+    """
+
+    def __init__(
+        self, name: str, tower: Any, preprocess: ClipTextPreprocess, *, scale: float | None = None, **facts: Any
+    ) -> None:
+        super().__init__(name, preprocess, {}, **facts)
+        self.tower = tower
+        self.scale = scale
+        ids = preprocess(["a word"])  # here a tokenizer is missed that has to be downloaded
+        with torch.no_grad():
+            self.widths = {"embedding": self.eval().encode(ids, frozenset()).require("embedding").shape[1]}
+
+    def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
+        """Run the tower on ``input_ids`` [B, L]."""
+        ids: Tensor = inputs["input_ids"].to(next(self.tower.parameters()).device)  # tokenized on the CPU
+        found = self.tower(ids)
+        return Outputs(embedding=found[0] if isinstance(found, tuple) else found)  # CoCa's gives its tokens too
+
+
 def names() -> list[str]:
     """Return all architectures, without and with the tags of their pretrained weights."""
     import open_clip
@@ -135,29 +161,10 @@ def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
     Raises:
         ModelError: The weights cannot be had, or the tower does not run at this size.
     """
-    import open_clip
-
     check(identifier, pretrained=pretrained, size=size)
     name = f"openclip:{identifier}"
-    architecture, _, tag = identifier.partition("/")
-    config = open_clip.get_model_config(architecture)
-    weights = open_clip.get_pretrained_cfg(architecture, tag) if pretrained else {}
-    repo = "/".join(weights.get("hf_hub", "").split("/")[:2])
-    text = config["text_cfg"].get("hf_model_name", "")
-    with hub.failures(name, repo or weights.get("url") or text):
-        if repo:
-            hub.cache_only(name, repo)
-        visual = open_clip.create_model(
-            architecture,
-            pretrained=tag if pretrained else None,
-            precision="fp32",
-            # The weights know which activation they were trained with; the bare name may not.
-            force_quick_gelu=bool(weights.get("quick_gelu")),
-            # Dropped patches would leave holes in the dense map.
-            force_patch_dropout=0.0,
-            force_image_size=size,
-            pretrained_text=False,
-        ).visual
+    config, model = _model(identifier, pretrained=pretrained, image_size=size)
+    visual = model.visual
     native = config["vision_cfg"].get("image_size", 224)
     preprocess = ImagePreprocess(
         size or (native if isinstance(native, int) else native[0]),
@@ -166,10 +173,82 @@ def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
         interpolation=resampling(visual.preprocess_cfg["interpolation"]),
     )
     kind = TrunkTower if hasattr(visual, "trunk") else ResNetTower if hasattr(visual, "attnpool") else ViTTower
-    source = {
+    return kind(name, visual, preprocess, pretrained=pretrained, source=_source(identifier, pretrained))
+
+
+def build_text(identifier: str, *, pretrained: bool, length: int | None) -> TextTower:
+    """Build a CLIP model's text tower, in eval mode; its image tower is not kept.
+
+    Args:
+        identifier: As for :func:`build`.
+        pretrained: Whether to load its weights.
+        length: Of the texts, in tokens; the model's own if not given. Positions are interpolated.
+
+    Raises:
+        ModelError: The weights or the tokenizer cannot be had.
+    """
+    check(identifier, pretrained=pretrained, size=None)
+    name = f"openclip:{identifier}"
+    config, model = _model(identifier, pretrained=pretrained, text=True, text_length=length)
+    settings, architecture = config["text_cfg"], identifier.partition("/")[0]
+    preprocess = ClipTextPreprocess(length or settings.get("context_length", 77), architecture)
+    facts: dict[str, Any] = {"pretrained": pretrained, "source": _source(identifier, pretrained)}
+    with hub.failures(name, settings.get("hf_tokenizer_name") or architecture):
+        return TextTower(name, model.text, preprocess, scale=float(model.logit_scale.detach().exp()), **facts)
+
+
+def embedding_width(identifier: str) -> int:
+    """Return the width of the space that a model's towers share; nothing is built.
+
+    Raises:
+        UnknownNameError: open_clip has no such model or tag.
+    """
+    import open_clip
+
+    check(identifier, pretrained=False, size=None)
+    return int(open_clip.get_model_config(identifier.partition("/")[0])["embed_dim"])
+
+
+def _model(
+    identifier: str,
+    *,
+    pretrained: bool,
+    image_size: int | None = None,
+    text: bool = False,
+    text_length: int | None = None,
+) -> tuple[dict[str, Any], Any]:
+    """Return an architecture's configuration, and its model; with ``text``, the text tower is one module of it."""
+    import open_clip
+
+    name = f"openclip:{identifier}"
+    architecture, _, tag = identifier.partition("/")
+    config = open_clip.get_model_config(architecture)
+    weights = open_clip.get_pretrained_cfg(architecture, tag) if pretrained else {}
+    repo = "/".join(weights.get("hf_hub", "").split("/")[:2])
+    encoder = config["text_cfg"].get("hf_model_name", "")
+    with hub.failures(name, repo or weights.get("url") or encoder):
+        if repo:
+            hub.cache_only(name, repo)
+        return config, open_clip.create_model(
+            architecture,
+            pretrained=tag if pretrained else None,
+            precision="fp32",
+            # The weights know which activation they were trained with; the bare name may not.
+            force_quick_gelu=bool(weights.get("quick_gelu")),
+            force_custom_text=text,
+            # Dropped patches would leave holes in the dense map.
+            force_patch_dropout=0.0,
+            force_image_size=image_size,
+            force_context_length=text_length,
+            pretrained_text=False,
+        )
+
+
+def _source(identifier: str, pretrained: bool) -> dict[str, Any]:
+    architecture, _, tag = identifier.partition("/")
+    return {
         "source": "openclip",
         "identifier": architecture,
         "pretrained": tag if pretrained else None,
         "license": None,
     }
-    return kind(name, visual, preprocess, pretrained=pretrained, source=source)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from tests.models.tiny_clips import save_tokenizer
+
+from tutelage.models import tokens as module
+from tutelage.models.preprocess import ClipTextPreprocess, PairInputs, TextPreprocess, preprocess_from_dict
+from tutelage.models.preprocess import preprocess_to_dict as as_dict
+from tutelage.models.tokens import tokenize
+
+WORDS = ("red", "green", "blue", "square", "circle")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tokenizer of BERT's kind that knows a few words."""
+    return str(save_tokenizer(tmp_path_factory.mktemp("tokenizer"), WORDS))
+
+
+def texts(*lengths: int) -> list[str]:
+    return [" ".join(WORDS[number % 5] for number in range(length)) for length in lengths]
+
+
+@pytest.fixture(params=["clip", "transformers"])
+def preprocess(request: pytest.FixtureRequest, vocabulary: str) -> Any:
+    """Either kind, of eight tokens: six words, a start and an end."""
+    return ClipTextPreprocess(8) if request.param == "clip" else TextPreprocess(vocabulary, length=8)
+
+
+def test_only_texts_with_more_tokens_than_are_read_are_cut(preprocess: Any) -> None:
+    assert tokenize(preprocess, texts(1, 5, 6, 7, 30)).cut.tolist() == [False, False, False, True, True]
+
+
+def test_where_no_text_is_full_none_is_cut(preprocess: Any) -> None:
+    assert not tokenize(preprocess, texts(1, 2)).cut.any()
+
+
+def test_rows_are_what_the_preprocess_makes_of_their_texts(preprocess: Any) -> None:
+    said = texts(2, 30, 1, 6)
+    found = tokenize(preprocess, said).of(np.array([3, 0]))
+    expected = preprocess([said[3], said[0]])
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert found["input_ids"].dtype == torch.int64
+
+
+def test_padding_of_longer_texts_is_left_out_of_a_batch_of_short_ones(vocabulary: str) -> None:
+    found = tokenize(TextPreprocess(vocabulary, length=8), texts(1, 6)).of(np.array([0]))
+    assert {name: tuple(values.shape) for name, values in found.items()} == {
+        "input_ids": (1, 3),
+        "attention_mask": (1, 3),
+    }
+
+
+def test_many_texts_are_tokenized_piece_by_piece(preprocess: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = texts(1, 2, 3, 4, 7, 2, 1)
+    whole = tokenize(preprocess, said)
+    monkeypatch.setattr(module, "CHUNK", 2)
+    pieces = tokenize(preprocess, said)
+    assert whole.cut.tolist() == pieces.cut.tolist()
+    rows = np.arange(len(said))
+    assert all(torch.equal(each, pieces.of(rows)[name]) for name, each in whole.of(rows).items())
+
+
+def test_clip_s_tokens_are_open_clip_s() -> None:
+    said = ["A  photo of\ta cat &amp; a dog", "🐈"]
+    expected = open_clip.get_tokenizer("ViT-B-32")(said)
+    assert torch.equal(ClipTextPreprocess()(said)["input_ids"], expected)
+    assert torch.equal(ClipTextPreprocess(model="ViT-B-32")(said)["input_ids"], expected)
+
+
+def test_of_pairs_the_texts_are_read(preprocess: Any) -> None:
+    said = texts(1, 2)
+    found, expected = preprocess(PairInputs(torch.zeros(2, 3, 4, 4), said)), preprocess(said)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_clip_preprocess_is_read_back() -> None:
+    preprocess = ClipTextPreprocess(16, "ViT-B-32")
+    assert preprocess_from_dict(as_dict(preprocess)) == preprocess
+
+
+def test_tokens_know_how_many_texts_they_are_of(tmp_path: Path) -> None:
+    assert len(tokenize(ClipTextPreprocess(8), texts(1, 2, 3))) == 3
