@@ -63,6 +63,8 @@ def plan_targets(
     max_bytes: int,
     views: int | None = None,
     top_k: int | None = None,
+    beside: int = 0,
+    section: str = "distill",
 ) -> TargetPlan:
     """Plan how a student gets its targets.
 
@@ -77,6 +79,8 @@ def plan_targets(
         max_bytes: Most that the stores may hold.
         views: Views to store, if the recipe says; never more than epochs.
         top_k: Largest predictions to store, if the recipe says; 0 for all of them.
+        beside: Bytes of what is stored with them, once for all views.
+        section: Of the recipe that asks for it, for messages.
 
     Raises:
         RecipeError: ``cached`` is asked for and does not fit.
@@ -94,18 +98,18 @@ def plan_targets(
     for count, forms in [(wanted, forms) for forms in choices] + [
         (count, choices[-1]) for count in range(wanted - 1, fewest - 1, -1)
     ]:
-        size = stored_bytes(images, count, shapes, forms)
+        size = stored_bytes(images, count, shapes, forms) + beside
         if size <= max_bytes:
             return TargetPlan("cached", count, forms, size, count, _why_cached(epochs, count, images, size))
-    needed = stored_bytes(images, fewest, shapes, choices[-1])
+    needed = stored_bytes(images, fewest, shapes, choices[-1]) + beside
     reason = (
         f"{_counted(fewest, 'view')} of {images:,} images take {in_gb(needed)} as {', '.join(choices[-1].values())}, "
         f"more than store.max_gb={max_bytes / GB:g}"
     )
     if mode == "cached":
         raise RecipeError(
-            f"distill.targets: {reason}; set store.max_gb to at least {math.ceil(needed / GB * 100) / 100:g}, or "
-            "distill.targets=live"
+            f"{section}.targets: {reason}; set store.max_gb to at least {math.ceil(needed / GB * 100) / 100:g}, or "
+            f"{section}.targets=live"
         )
     return _live(reason)
 

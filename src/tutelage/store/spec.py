@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -107,12 +108,20 @@ def shard_name(view: int, part: int) -> str:
 
 
 def teacher_identity(model: Model) -> dict[str, Any]:
-    """Return what tells a teacher from all others, plain data: name, weights with the head, preprocess."""
-    return {
-        "name": model.encoder.name,
-        "weights": weight_hash(model),
-        "preprocess": preprocess_to_dict(model.encoder.preprocess),
-    }
+    """Return what tells a teacher from all others, plain data: name, weights with the head, preprocess.
+
+    It is the same after it has been written to a manifest, whose JSON knows no tuples, and read back.
+    """
+    found: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "name": model.encoder.name,
+                "weights": weight_hash(model),
+                "preprocess": preprocess_to_dict(model.encoder.preprocess),
+            }
+        )
+    )
+    return found
 
 
 def target_spec(

@@ -169,6 +169,7 @@ def build_targets(
     loader: Loader,
     *,
     progress: Progress,
+    section: str = "distill",
 ) -> CachedTargets:
     """Run the teacher once over each view that is not stored yet, shard by shard, and open what is stored.
 
@@ -183,6 +184,7 @@ def build_targets(
         teacher: On its device.
         loader: The one that the spec was made for.
         progress: Shows how many shards are done.
+        section: Of the recipe that asks for it, for messages.
 
     Raises:
         ModelError: The teacher is not the spec's, gives other outputs, or outputs that cannot be stored so.
@@ -206,7 +208,7 @@ def build_targets(
         raise RunError(
             f"{store.folder}: store.max_gb={max_bytes / GB:g} or the disk leaves no room for {lacking} of "
             f"{len(names)} shards of targets ({size / GB:.2f} GB in all); raise store.max_gb, free space, set "
-            "distill.views lower, or distill.targets=live"
+            f"{section}.views lower, or {section}.targets=live"
         )
     return CachedTargets(store, spec, views)
 
