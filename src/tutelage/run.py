@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tutelage.errors import RunError
 
@@ -176,23 +176,27 @@ def fingerprint_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def write_whole(path: Path, content: bytes | str | Sequence[bytes | memoryview]) -> None:
+def write_whole(
+    path: Path, content: bytes | str | Sequence[bytes | memoryview] | Callable[[BinaryIO], object]
+) -> None:
     """Write a file whole or not at all: under a temporary name beside it, then renamed.
 
     Args:
         path: The file.
-        content: What it shall hold; several parts one after the other.
+        content: What it shall hold; several parts one after the other, or what writes it into the open file.
 
     Raises:
         RunError: It cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
-    parts = [data] if isinstance(data, bytes) else data
+    data = b"" if callable(content) else content.encode() if isinstance(content, str) else content
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.writelines(parts)
+                if callable(content):
+                    content(file)
+                else:
+                    file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def test_a_checkpoint_that_was_cut_short_is_reported(tmp_path: Path, size: int) 
     (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:size])
     with pytest.raises(RunError, match="remove it to start this stage again"):
         load_checkpoint(tmp_path / "c", CPU)
+
+
+@pytest.mark.parametrize("numbers", [10**4, 10**6])
+def test_a_checkpoint_without_room_keeps_the_last_one(tmp_path: Path, numbers: int) -> None:
+    save_checkpoint(tmp_path / "c", {"done": 3})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"c: cannot be written \(File too large\)"):
+            save_checkpoint(tmp_path / "c", {"done": 4, "weights": torch.zeros(numbers)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_checkpoint(tmp_path / "c", CPU) == {"done": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 class Harmful:

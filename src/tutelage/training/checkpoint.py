@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -18,9 +17,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch finds its file shorter than what it wrote, and hides why
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    write_whole(path, write)  # not by way of memory: with memory banks a state may be as large as what is left of it
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
