@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from tutelage.errors import RecipeError
 
@@ -45,6 +46,48 @@ class World:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         distributed.all_reduce(tensor)
         return float(tensor)
+
+
+def process_mean(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes; the tensor itself where there is one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
+def gathered(value: Tensor) -> Tensor:
+    """Return a tensor of every process, one after the other by their numbers; all must have the same shape."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    parts = [torch.empty_like(value) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, value.contiguous())
+    return torch.cat(parts)
+
+
+def gathered_with_gradient(value: Tensor) -> Tensor:
+    """Return what :func:`gathered` does, as a part of the graph: a process gets the sum of all processes' gradients.
+
+    A loss that all of them compute from it has, once DDP has averaged the gradients of parameters, those that it
+    would have in one process.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    found: Tensor = _Gathered.apply(value)
+    return found
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return gathered(value.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
 def pick_device(name: str) -> torch.device:
