@@ -11,10 +11,12 @@ import torch
 from pydantic import Field
 
 from tutelage.ledger import Cost, measured
+from tutelage.methods.contrast import ContrastSettings, image_maker, planned_banks
 from tutelage.methods.job import Job
-from tutelage.methods.lessons import LESSONS, Lesson, Shapes
+from tutelage.methods.lessons import LESSONS, Lesson, Shapes, widths_of
 from tutelage.methods.pretraining import Share, pretrained, pretraining_batch, pretraining_epochs
-from tutelage.methods.targets import stored_targets, taught_by, teacher_of
+from tutelage.methods.targets import stored_targets, taught_by, teacher_of, transfer_loader
+from tutelage.objectives.banks import remove_banks
 from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.store.plan import kept_classes, plan_targets
@@ -42,6 +44,7 @@ class DistillSettings(Settings):
         top_k: Largest predictions stored of each view, and the probability of all others together; 0 stores all of
             them, as is done where they fit if not given.
         snapshots: Shares of the training, in 0..1, after which a checkpoint is kept, for accuracy against compute.
+        contrast: What image embeddings are told apart from, in ``agnostic-image``.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -54,6 +57,7 @@ class DistillSettings(Settings):
     views: int | None = Field(default=None, ge=1)
     top_k: int | None = Field(default=None, ge=0)
     snapshots: tuple[Share, ...] = ()
+    contrast: ContrastSettings = ContrastSettings()
 
     def resolved(self, images: int, *, shapes: Callable[[], Shapes], max_bytes: int) -> DistillSettings:
         """Fill in what suits a transfer set of this size.
@@ -68,7 +72,8 @@ class DistillSettings(Settings):
         """
         batch_size = self.batch_size or pretraining_batch(images)
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
-        found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
+        contrast = self.contrast.resolved(images)
+        found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "contrast": contrast})
         plan = plan_targets(
             self.targets,
             epochs=epochs,
@@ -83,6 +88,15 @@ class DistillSettings(Settings):
         top_k = kept_classes(plan.forms) if self.top_k is None and "logits" in plan.forms else self.top_k
         return found.model_copy(update={"targets": "cached", "views": plan.views, "top_k": top_k})
 
+    def uses_banks(self, lesson: Lesson) -> bool:
+        """Return whether a lesson is learned against memory banks."""
+        return lesson.contrasts and self.contrast.against == "banks"
+
+    def deciding(self, lesson: Lesson) -> dict[str, Any]:
+        """Return what a lesson's student depends on, plain data."""
+        data = self.model_dump(mode="json", exclude={"contrast"})
+        return {**data, "contrast": self.contrast.deciding} if lesson.contrasts else data
+
 
 def distill(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["logits"]) -> Stage:
     """Pretrain the student on the transfer set, head included if that is the lesson; writes ``student.safetensors``.
@@ -95,7 +109,7 @@ def distill(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["log
         "start": recipe.start,
         "classes": len(job.labeled.classes),
         "lesson": lesson.name,
-        "distill": recipe.distill.model_dump(mode="json"),
+        "distill": recipe.distill.deciding(lesson),
     }
     after = (*taught_by(stages, lesson), stages["targets"])
     work = functools.partial(_work, job, stages, lesson)
@@ -110,7 +124,7 @@ def _work(
     assert settings.epochs is not None
     cost = Cost()
     with measured(cost, world.device):
-        loader = job.loader(job.transfer, settings.batch_size, views=settings.views)
+        loader = transfer_loader(job, lesson, views=settings.views)
     # Not measured: what storing them cost is known, even if it has to be done a second time.
     stored = stored_targets(job, stages, lesson, loader) if settings.targets == "cached" else None
     with measured(cost, world.device):
@@ -122,8 +136,12 @@ def _work(
             teacher = teacher_of(job, stages, lesson)
             source, shapes = LiveTeacher(teacher), lesson.shapes_of(teacher, classes)
         student = job.new_student()
+        banks = planned_banks(job, settings.contrast, widths_of(shapes)) if settings.uses_banks(lesson) else None
+        if banks is not None:
+            job.progress.say(f"memory banks: {banks.why}; {banks.negatives:,} negatives an image")
         torch.manual_seed(job.recipe.seed)  # of the objective's projectors
-        objective = lesson.of(student, shapes, temperature=settings.temperature)
+        image = image_maker(settings.contrast, banks, folder, seed=job.recipe.seed)
+        objective = lesson.of(student, shapes, temperature=settings.temperature, image=image)
         schedule = Schedule(
             steps=settings.epochs * loader.steps_per_epoch,
             batch_size=settings.batch_size,
@@ -132,4 +150,8 @@ def _work(
         )
         phase = Phase("distill", loader, {lesson.name: (objective, 1.0)}, schedule, teachers={"teacher": source})
         trained = pretrained(job, phase, student, settings.snapshots, folder, cost, head=lesson.adapted)
-    return {"steps": schedule.steps, "loss": trained.history[-1]["loss"]}, cost.as_dict()
+        remove_banks(folder)
+    results: dict[str, Any] = {"steps": schedule.steps, "loss": trained.history[-1]["loss"]}
+    if banks is not None:
+        results["banks"] = banks.as_dict()
+    return results, cost.as_dict()

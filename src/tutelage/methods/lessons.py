@@ -16,6 +16,9 @@ from tutelage.objectives import ImageFeatures, Logits, Objective, Patches
 Shapes = Mapping[str, tuple[int, ...]]
 """Of one row of each output of a teacher."""
 
+ImageMaker = Callable[[int, Mapping[str, int]], Objective]
+"""Makes an objective on image embeddings, given the width of the student's features and the teacher's widths."""
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -25,13 +28,16 @@ class Lesson:
         name: As stages and loss curves write it.
         adapted: Whether the teacher must first be adapted to the task; the pretrained one teaches otherwise.
         outputs: Outputs that the teacher may teach by, the preferred one first; the first that it has is used.
-        objective: Makes the loss for a student, given the teacher's output and a temperature.
+        objective: Makes the loss for a student, given the teacher's output, a temperature, and what makes the loss of
+            image embeddings.
+        contrasts: Whether images are told apart: from memory banks, or within the batch.
     """
 
     name: str
     adapted: bool
     outputs: tuple[str, ...]
-    objective: Callable[[Model, Mapping[str, int], float], Objective]
+    objective: Callable[[Model, Mapping[str, int], float, ImageMaker], Objective]
+    contrasts: bool = False
 
     def shapes_of(self, teacher: Model, classes: int) -> Shapes:
         """Return the width of what a built teacher gives, without the rest of its shape."""
@@ -50,9 +56,23 @@ class Lesson:
         """
         return {"logits": (classes,)} if self.adapted else _shapes(self.outputs, teacher, size)
 
-    def of(self, student: Model, shapes: Shapes, *, temperature: float) -> Objective:
-        """Return the objective for a student and what its teacher gives."""
-        return self.objective(student, {name: shape[0] for name, shape in shapes.items()}, temperature)
+    def of(
+        self, student: Model, shapes: Shapes, *, temperature: float, image: ImageMaker = ImageFeatures
+    ) -> Objective:
+        """Return the objective for a student and what its teacher gives.
+
+        Args:
+            student: That learns.
+            shapes: Of what the teacher gives.
+            temperature: Of predictions.
+            image: Makes the objective on image embeddings; within the batch if not given.
+        """
+        return self.objective(student, widths_of(shapes), temperature, image)
+
+
+def widths_of(shapes: Shapes) -> dict[str, int]:
+    """Return the width of each output."""
+    return {name: shape[0] for name, shape in shapes.items()}
 
 
 @functools.lru_cache(maxsize=16)
@@ -73,19 +93,20 @@ def _taught(outputs: tuple[str, ...], widths: Mapping[str, int]) -> str:
 
 LESSONS: dict[str, Lesson] = {
     "logits": Lesson(
-        "logits", True, ("logits",), lambda student, widths, temperature: Logits(temperature=temperature)
+        "logits", True, ("logits",), lambda student, widths, temperature, image: Logits(temperature=temperature)
     ),
     "patches": Lesson(
         "patches",
         False,
         ("patches",),
-        lambda student, widths, temperature: Patches(student.encoder.widths["patches"], widths["patches"]),
+        lambda student, widths, temperature, image: Patches(student.encoder.widths["patches"], widths["patches"]),
     ),
     "image": Lesson(
         "image",
         False,
         ("embedding", "features"),
-        lambda student, widths, temperature: ImageFeatures(student.encoder.widths["features"], widths),
+        lambda student, widths, temperature, image: image(student.encoder.widths["features"], widths),
+        contrasts=True,
     ),
 }
 """By name; ``logits`` are the task's predictions, the others know nothing of the task."""

@@ -11,8 +11,9 @@ from tutelage.data.batch import DEFAULT_GROUP
 from tutelage.data.loader import Loader
 from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapted_by, load_adapted
+from tutelage.methods.contrast import planned_banks
 from tutelage.methods.job import Job
-from tutelage.methods.lessons import LESSONS, Lesson, Shapes
+from tutelage.methods.lessons import LESSONS, Lesson, Shapes, widths_of
 from tutelage.models.model import Model
 from tutelage.run import Stage
 from tutelage.store.plan import Mode, TargetPlan, plan_targets
@@ -30,7 +31,11 @@ def targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["log
     whoever did it: a run that finds it made still could not do without.
     """
     settings, after = job.recipe.distill, taught_by(stages, lesson)
-    inputs = {"teacher": job.recipe.teacher, "lesson": lesson.name}
+    inputs: dict[str, Any] = {"teacher": job.recipe.teacher, "lesson": lesson.name}
+    if settings.uses_banks(lesson):
+        shapes = target_shapes(job.recipe, lesson, len(job.labeled.classes))
+        planned_banks(job, settings.contrast, widths_of(shapes))  # raises before the teacher runs
+        inputs["mixed"] = False
     if settings.targets == "live":
         results = {"mode": "live", "why": _why(job, lesson, "auto")}
         live = {**inputs, "targets": {"mode": "live"}}
@@ -53,6 +58,20 @@ def teacher_of(job: Job, stages: Mapping[str, Stage], lesson: Lesson) -> Model:
     return teacher
 
 
+def transfer_loader(job: Job, lesson: Lesson, *, views: int | None = None) -> Loader:
+    """Return the loader of the transfer set: teacher and student see the same views, mixed ones but with banks.
+
+    Args:
+        job: Resolved.
+        lesson: That is taught.
+        views: Different views an image has; new ones in every epoch if not given.
+    """
+    settings = job.recipe.distill
+    assert settings.batch_size is not None
+    # A row of a memory bank is of one image.
+    return job.loader(job.transfer, settings.batch_size, views=views, mixed=not settings.uses_banks(lesson))
+
+
 def stored_targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson, loader: Loader) -> CachedTargets:
     """Open what the stage has stored; the teacher is loaded only if it has been removed or damaged since.
 
@@ -69,10 +88,9 @@ def stored_targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson, loader
 def _work(
     job: Job, stages: Mapping[str, Stage], lesson: Lesson, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    assert job.recipe.distill.batch_size is not None
     teacher = teacher_of(job, stages, lesson)
     with measured(Cost(), job.world.device) as packing:
-        loader = job.loader(job.transfer, job.recipe.distill.batch_size)
+        loader = transfer_loader(job, lesson)
     spec = _spec(job, lesson, loader, teacher_identity(teacher))
     found = open_targets(_root(job), spec, _views(job))
     stored = found or _build(job, spec, teacher, loader)
