@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.models.tiny_clips import tiny_clip
 
 from tutelage.errors import RecipeError, RunError
 from tutelage.evaluation.results import Result
@@ -24,15 +25,23 @@ from tutelage.recipe import Recipe, load_recipe, make_recipe
 
 ADAPTED = ["adapt-probe", "adapt-finetune", "adapt"]
 TAUGHT = ["targets", "distill"]
+IN_ROUNDS = ["finetune", "label-2", "train-2"]
 STAGES = {
     "scratch": ["finetune"],
     "supervised": ["pretrain", "finetune"],
+    "dino": ["self-distill", "finetune"],
+    "clip": ["align", "finetune"],
+    "clip-mimic": ["targets", "align", "finetune"],
     "agnostic-patch": [*TAUGHT, "finetune"],
     "agnostic-image": [*TAUGHT, "finetune"],
     "task-oriented": [*ADAPTED, *TAUGHT, "finetune"],
     "task-oriented-lp": ["adapt-probe", "adapt", *TAUGHT, "finetune"],
     "task-oriented-ft": ["adapt-finetune", "adapt", *TAUGHT, "finetune"],
     "task-oriented-no-finetuning": [*ADAPTED, *TAUGHT, "judge"],
+    "task-oriented-aft": [*ADAPTED, *TAUGHT, "features", "finetune"],
+    "pseudo-label": IN_ROUNDS,
+    "pseudo-label-supervised": ["pretrain", *IN_ROUNDS],
+    "pseudo-label-dino": ["self-distill", *IN_ROUNDS],
     "stl": ["rate", "finetune"],
     **{name: ["features", "finetune"] for name in ("aft", "kd", "rkd", "ft", "b-tuning")},  # with a single rate
 }
@@ -51,15 +60,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = generator.integers(0, 120, (height, width, 3))
                 pixels[..., color] += 130
                 Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{number}.png")
+    rows = [f"{path},a {path.parent.name} square" for path in sorted((root / "train").rglob("*.png"))]
+    (root / "pairs.csv").write_text("\n".join(["image,text", *rows]))
     return root
 
 
 def recipe(data: Path, method: str = "task-oriented", changes: Mapping[str, Any] | None = None) -> Recipe:
-    other = str(data / "validation") if method == "supervised" else None
+    other = str(data / "validation") if "supervised" in method else None
     settings = {
         "method": method,
-        "data": {"labeled": str(data / "train"), "labels": 4, "test": str(data / "test"), "pretraining": other},
-        "teacher": "bundled:efficientnet-lite0",
+        "data": {
+            "labeled": str(data / "train"),
+            "labels": 4,
+            "test": str(data / "test"),
+            "pretraining": other,
+            "pairs": str(data / "pairs.csv") if method.startswith("clip") else None,
+        },
+        "teacher": tiny_clip() if method == "clip-mimic" else "bundled:efficientnet-lite0",
         "student": "timm:test_efficientnet",
         "start": "random",
         "folds": 2,
@@ -68,7 +85,10 @@ def recipe(data: Path, method: str = "task-oriented", changes: Mapping[str, Any]
         "adapt": {"epochs": 1, "learning_rates": [1e-3], "penalties": [0.01, 0.1], "probe_views": 1},
         "pretrain": {"epochs": 1},
         "distill": {"epochs": 1},
+        "dino": {"epochs": 1, "batch_size": 8, "hidden": 16, "bottleneck": 8, "local_views": 2},
+        "clip": {"epochs": 1, "text": {"tower": "small", "length": 8}},
         "finetune": {"epochs": 2, "learning_rates": [1e-3]},
+        "pseudo_label": {"epochs": 1, "rounds": 2},
     }
     return make_recipe(settings, changes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
+from tests.models.tiny_clips import tiny_clip
 
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
@@ -20,8 +21,14 @@ MINIMAL: dict[str, Any] = {
     "student": "timm:lcnet_050",
 }
 
-OTHER = {**MINIMAL, "data": {**MINIMAL["data"], "pretraining": "other"}}
-"""One that any method can run."""
+OTHER = {**MINIMAL, "data": {**MINIMAL["data"], "pretraining": "other", "pairs": "pairs"}}
+"""One that any method can run, but those that mimic a CLIP teacher."""
+
+
+def for_methods(*methods: str) -> dict[str, Any]:
+    """Return a recipe that any of some methods can run."""
+    mimics = any(METHODS[method].pairing == "mimic" for method in methods)
+    return {**OTHER, "teacher": tiny_clip()} if mimics else OTHER
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -157,7 +164,7 @@ def test_an_unknown_method_is_answered_with_the_close_one(overrides: dict[str, A
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_teacher_is_asked_for_by_the_methods_that_need_one(method: str) -> None:
-    data = {**MINIMAL["data"], "pretraining": "digits"}
+    data = {**MINIMAL["data"], "pretraining": "digits", "pairs": "digits"}
     alone = {**MINIMAL, "data": data, "teacher": None, "method": method}
     if METHODS[method].needs_teacher:
         with pytest.raises(RecipeError, match=f"method '{method}' needs a teacher, such as bundled:"):
@@ -260,11 +267,17 @@ def resolved(
     transfer: int = 1000,
     classes: int = 10,
     pretraining: int = 500,
+    pairs: int = 500,
     **overrides: Any,
 ) -> Recipe:
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return make_recipe(OTHER, dotted).resolved(
-        short_side=short_side, labels=labels, transfer=transfer, classes=classes, pretraining=pretraining
+    return make_recipe(for_methods(overrides.get("method", "scratch")), dotted).resolved(
+        short_side=short_side,
+        labels=labels,
+        transfer=transfer,
+        classes=classes,
+        pretraining=pretraining,
+        pairs=pairs,
     )
 
 
@@ -275,10 +288,15 @@ NOT_GIVEN = {
     "store.folder",
     "pretrain.steps",
     "distill.steps",
+    "dino.steps",
+    "clip.steps",
+    "clip.views",
+    "pseudo_label.steps",
+    "pseudo_label.learning_rates",
     "regularize.betas",
     "held_out",
 }
-PRETRAINING = [name for name, method in METHODS.items() if method.needs_transfer or method.needs_pretraining]
+PRETRAINING = [name for name, method in METHODS.items() if method.pretrains]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -287,6 +305,8 @@ def test_resolving_leaves_nothing_open_but_what_may_be_absent(method: str, short
     # What of predictions is stored is of no use where no predictions are.
     lesson = METHODS[method].lesson
     absent = NOT_GIVEN if lesson is None or lesson.adapted else NOT_GIVEN | {"distill.top_k"}
+    if METHODS[method].pairing == "mimic":  # a tower of fixed size, and what it says is stored
+        absent = absent - {"clip.views"} | {"views.teacher_size"}
     assert set(unset(resolved(short_side, method=method).model_dump())) == absent
 
 
@@ -321,8 +341,19 @@ GIVEN: dict[str, Any] = {
     "distill.targets": "cached",
     "distill.views": 3,
     "distill.top_k": 4,
+    "distill.contrast.negatives": 7,
     "pretrain.epochs": 5,
     "pretrain.batch_size": 6,
+    "dino.epochs": 5,
+    "dino.batch_size": 6,
+    "dino.prototypes": 7,
+    "dino.local_size": 24,
+    "clip.epochs": 5,
+    "clip.batch_size": 6,
+    "clip.learning_rate": 0.5,
+    "clip.text.length": 9,
+    "pseudo_label.epochs": 4,
+    "pseudo_label.batch_size": 5,
     "finetune.epochs": 6,
     "finetune.learning_rates": (0.5,),
     "finetune.modes": ("probe",),
@@ -402,7 +433,7 @@ def test_small_images_are_augmented_lightly_and_seen_whole(short_side: int, augm
 
 def test_more_labels_and_images_take_fewer_passes() -> None:
     few, many = resolved(labels=20, transfer=100), resolved(labels=2000, transfer=100_000)
-    for stage in ("adapt", "distill", "finetune"):
+    for stage in ("adapt", "distill", "dino", "finetune", "pseudo_label"):
         assert getattr(few, stage).epochs > getattr(many, stage).epochs
 
 
@@ -411,13 +442,13 @@ def test_the_batch_is_a_sixteenth_of_the_transfer_set_within_bounds(images: int,
     assert resolved(transfer=images).distill.batch_size == batch
 
 
-@pytest.mark.parametrize("section", ["distill", "pretrain"])
+@pytest.mark.parametrize("section", ["distill", "pretrain", "dino", "clip", "pseudo_label"])
 @pytest.mark.parametrize(
     ("steps", "images", "epochs"), [(100, 1000, 5), (100, 200, 25), (129, 1000, 6), (3, 1000, 1)]
 )
 def test_epochs_are_those_of_the_steps_asked_for(section: str, steps: int, images: int, epochs: int) -> None:
     settings = {f"{section}__steps": steps, f"{section}__batch_size": 50}
-    assert getattr(resolved(transfer=images, pretraining=images, **settings), section).epochs == epochs
+    assert getattr(resolved(transfer=images, pretraining=images, pairs=images, **settings), section).epochs == epochs
 
 
 def test_given_epochs_win_over_steps() -> None:
@@ -493,7 +524,7 @@ def test_settings_of_what_is_no_baseline_are_refused() -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("baseline", sorted(METHODS))
 def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str) -> None:
-    asked = make_recipe(OTHER, {"method": method, "baselines": [baseline]})
+    asked = make_recipe(for_methods(method, baseline), {"method": method, "baselines": [baseline]})
     once = asked.resolved(short_side=64, labels=50, transfer=100, classes=10)
     read_back = make_recipe(yaml.safe_load(once.to_yaml()))
     assert read_back.resolved(short_side=64, labels=50, transfer=100, classes=10) == once
@@ -502,13 +533,16 @@ def test_resolving_a_resolved_recipe_changes_nothing(method: str, baseline: str)
 TWO = ["bundled:efficientnet-lite0", "bundled:efficientnet-lite1"]
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.lesson is not None])
-def test_methods_with_a_lesson_have_one_teacher(method: str) -> None:
+ONE = [name for name, method in METHODS.items() if method.needs_teacher and not method.several_teachers]
+
+
+@pytest.mark.parametrize("method", ONE)
+def test_methods_that_learn_more_than_features_have_one_teacher(method: str) -> None:
     with pytest.raises(RecipeError, match=f"method '{method}' learns from one teacher, and there are 2; .*aft"):
         make_recipe({**OTHER, "method": method, "teacher": TWO})
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.held])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.several_teachers])
 def test_methods_that_take_features_alone_have_any_number_of_teachers(method: str) -> None:
     assert make_recipe({**MINIMAL, "method": method, "teacher": TWO}).teachers == tuple(TWO)
 
@@ -549,3 +583,24 @@ def test_one_view_is_stored_where_all_are_the_same(augment: str, views: int) -> 
 def test_a_share_held_out_is_another_choice_than_folds() -> None:
     folds, once = (make_recipe(MINIMAL, {"held_out": share}) for share in (None, 0.1))
     assert (folds.choosing, once.choosing) == ({"most": 5}, {"most": 5, "share": 0.1})
+
+
+@pytest.mark.parametrize("section", ["finetune", "baseline_finetune.pseudo-label"])
+def test_rounds_after_the_first_need_a_rate(section: str) -> None:
+    changes = {"baselines": ["pseudo-label"], f"{section}.modes": ["probe"]}
+    with pytest.raises(RecipeError, match=r"pseudo_label\.learning_rates: method 'pseudo-label' takes the rate"):
+        make_recipe(MINIMAL, changes)
+    assert make_recipe(MINIMAL, {**changes, "pseudo_label.learning_rates": [1e-3]})
+
+
+@pytest.mark.parametrize("rounds", [1, 11])
+def test_there_is_more_than_one_round_and_no_end_is_no_option(rounds: int) -> None:
+    with pytest.raises(RecipeError, match=r"^pseudo_label\.rounds: "):
+        make_recipe(MINIMAL, {"pseudo_label.rounds": rounds})
+
+
+@pytest.mark.parametrize("method", ["pseudo-label", "pseudo-label-supervised", "pseudo-label-dino"])
+def test_the_first_round_is_the_finetuning_of_the_method_that_starts_alike(method: str) -> None:
+    alike = {"pseudo-label": "scratch", "pseudo-label-supervised": "supervised", "pseudo-label-dino": "dino"}
+    one, other = (resolved(method=name, start="random").finetune for name in (method, alike[method]))
+    assert one == other

@@ -42,7 +42,7 @@ def transfer(
         labeled: Labeled data: a folder per class, ``digits``, or ``torchvision:NAME``.
         labels: How many labels may be used: N per class, ``"max:N"``, ``"P%"`` or ``"all"``.
         test: Labeled data to report on; never used to train or choose.
-        transfer: Unlabeled data to distil on; the rest of ``labeled`` where not given.
+        transfer: Unlabeled data to distil on; all of ``labeled`` without its labels where not given.
         teacher: The foundation model, such as ``timm:vit_large_patch14_dinov2.lvd142m``.
         student: The small model, such as ``timm:fastvit_s12``.
         method: How the student is made; ``task-oriented`` where not given.
@@ -93,7 +93,7 @@ def compare(
         methods: What to compare (``tutelage list methods``).
         labels: Label counts, as ``data.labels``; the recipe's if none is given.
         seeds: Runs of each; each draws other labels.
-        transfer: Where each transfer set is, by name; ``None`` for the rest of the labeled data.
+        transfer: Where each transfer set is, by name; ``None`` for the labeled data, labels left out.
         start: ``random``, ``pretrained`` or both; the recipe's if none is given.
         budgets: Also compare with so many FLOPs (``"2e13"``) or seconds (``"300s"``) for each method.
         points: Checkpoints tested on the way through each pretraining.

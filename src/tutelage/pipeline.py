@@ -22,7 +22,12 @@ from tutelage.export.description import describe
 from tutelage.export.latency import latency
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
+from tutelage.methods.contrast import check_contrast
+from tutelage.methods.pair_targets import planned_pair_bytes
+from tutelage.methods.pairs import check_towers
 from tutelage.methods.prediction import predict_targets
+from tutelage.methods.pseudo_label import check_unlabeled
+from tutelage.methods.self_distill import check_self_distillation
 from tutelage.methods.targets import planned_bytes
 from tutelage.models.saved import read_description
 from tutelage.models.sources import check_name
@@ -91,7 +96,12 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
         shown = progress if progress is not None and here.first else Quiet()
         data, resolved = check(recipe)
         _check_cached(resolved)
-        if resolved.distill.targets == "live":
+        if METHODS[resolved.method].pairing is not None and resolved.clip.targets == "live":
+            raise RecipeError(
+                f"clip.targets: the teacher runs live for {resolved.clip.epochs} epochs; nothing is stored. "
+                "clip.targets=cached stores it anyway"
+            )
+        if METHODS[resolved.method].lesson is not None and resolved.distill.targets == "live":
             raise RecipeError(
                 f"distill.targets: the teacher runs live for {resolved.distill.epochs} epochs; nothing is stored. "
                 "--plan shows what it would save, distill.targets=cached stores it anyway"
@@ -107,18 +117,23 @@ def plan_cache(recipe: Recipe) -> dict[str, Any]:
     """Predict what storing the teacher's targets takes and saves (see :func:`predict_targets`); nothing is kept.
 
     Raises:
-        RecipeError: The method has no teacher.
+        RecipeError: The method has no teacher, or one that says nothing of unlabeled data.
         TutelageError: Something else asked for cannot be done.
     """
     with world(recipe.device) as here, tempfile.TemporaryDirectory() as folder:
         data, resolved = check(recipe)
         _check_cached(resolved)
+        if METHODS[resolved.method].pairing is not None:
+            raise RecipeError(
+                f"method {resolved.method!r}: speeds are only measured for methods that distil; without --plan its "
+                "embeddings are stored"
+            )
         with open_run(Path(folder)) as opened:
             return predict_targets(make_job(resolved, data, opened, here, Quiet()))
 
 
 def _check_cached(recipe: Recipe) -> None:
-    if METHODS[recipe.method].lesson is None:
+    if "targets" not in METHODS[recipe.method].stages:
         raise RecipeError(f"method {recipe.method!r} learns from no teacher's targets; there is nothing to store")
 
 
@@ -153,7 +168,7 @@ def check_places(settings: DataSettings) -> None:
         DataError: There are none.
     """
     held = [where for where in (settings.validation, settings.test) if where and share_of(where) is None]
-    for where in (settings.labeled, *held, settings.transfer, settings.pretraining):
+    for where in (settings.labeled, *held, settings.transfer, settings.pretraining, settings.pairs):
         if where is not None:
             check_data(where)
 
@@ -163,8 +178,11 @@ def check_models(recipe: Recipe) -> None:
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelError: It has no weights, its package is missing, or a size does not fit.
+        ModelError: It has no weights, its package is missing, a size does not fit, or a method wants texts read that
+            the model cannot read.
     """
+    found = (METHODS[name].pairing for name in (recipe.method, *recipe.baselines))
+    check_towers(recipe, {pairing for pairing in found if pairing is not None})
     for name in recipe.teachers:
         check_name(name, pretrained=True, size=recipe.views.teacher_size)
     check_name(recipe.student, pretrained=recipe.start == "pretrained", size=recipe.views.student_size)
@@ -178,14 +196,29 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def resolve(recipe: Recipe, data: PreparedData) -> Recipe:
-    """Return a recipe with every open key filled in with what suits the data."""
-    return recipe.resolved(
+    """Return a recipe with every open key filled in with what suits the data.
+
+    Raises:
+        RecipeError: Something is asked for that these data do not allow.
+        DataError: There is nothing to pseudo-label.
+        ModelError: The student does not run on the views that a method has for it.
+    """
+    resolved = recipe.resolved(
         short_side=data.short_side,
         labels=len(data.labeled),
         transfer=len(data.transfer),
         classes=len(data.labeled.classes),
         pretraining=0 if data.pretraining is None else len(data.pretraining),
+        pairs=0 if data.pairs is None else len(data.pairs),
     )
+    if any(METHODS[name].rounds for name in (resolved.method, *resolved.baselines)):
+        check_unlabeled(data.transfer, data.labeled)
+    lessons = [METHODS[name].lesson for name in (resolved.method, *resolved.baselines)]
+    if any(lesson is not None and lesson.contrasts for lesson in lessons):
+        check_contrast(resolved.distill, len(data.transfer))
+    if any("self-distill" in METHODS[name].stages for name in (resolved.method, *resolved.baselines)):
+        check_self_distillation(resolved, len(data.transfer))
+    return resolved
 
 
 def _stages(
@@ -225,19 +258,25 @@ def make_job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progr
         progress=progress,
         packs=_packs(recipe, data, opened.folder, progress),
         pretraining=data.pretraining,
+        pairs=data.pairs,
     )
 
 
 def _packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
     """Return the images of a run's training data, to be decoded once when first needed."""
-    method = METHODS[recipe.method]
+    method, every = METHODS[recipe.method], [METHODS[name] for name in (recipe.method, *recipe.baselines)]
     pools, targets = [data.labeled], 0
-    if method.needs_pretraining and data.pretraining is not None:
+    if any(each.needs_pretraining for each in every) and data.pretraining is not None:
         pools.insert(0, data.pretraining)
-    if method.lesson is not None:
+    if any(each.pairing for each in every) and data.pairs is not None:
+        pools.insert(0, data.pairs)
+    if any(each.needs_transfer for each in every):
         pools.insert(0, data.transfer)
+    if method.lesson is not None:
         classes = len(data.labeled.classes)
         targets = planned_bytes(recipe, method.lesson, classes=classes, images=len(data.transfer))
+    if method.pairing == "mimic" and data.pairs is not None:
+        targets = planned_pair_bytes(recipe, len(data.pairs))
     # A little more than planned: shards have headers.
     room = max(0, recipe.store.max_bytes - targets - targets // 20)
     return Packs(recipe.store.root(folder), room, tuple(pools), progress)
@@ -283,6 +322,7 @@ def _keep_read(data: PreparedData, opened: Run) -> None:
         "validation": data.validation,
         "transfer": data.transfer,
         "pretraining": data.pretraining,
+        **({} if data.pairs is None else {"pairs": data.pairs}),
     }
     fingerprints = {name: None if part is None else part.fingerprint for name, part in parts.items()}
 

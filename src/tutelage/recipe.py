@@ -17,8 +17,11 @@ from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
 from tutelage.methods.finetune import FinetuneSettings
 from tutelage.methods.lessons import LESSONS, Shapes
+from tutelage.methods.pairs import ClipSettings
 from tutelage.methods.pretrain import PretrainSettings
+from tutelage.methods.pseudo_label import PseudoLabelSettings, check_pseudo_labels
 from tutelage.methods.regularizers import RegularizeSettings
+from tutelage.methods.self_distill import DinoSettings
 from tutelage.models.sizes import native_size
 from tutelage.models.sources import is_path
 from tutelage.settings import Settings
@@ -47,7 +50,10 @@ class Recipe(Settings):
         adapt: How the teacher is adapted.
         pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
+        dino: How it learns from itself.
+        clip: How it learns from images with a text each.
         finetune: How the student learns from the labels.
+        pseudo_label: How it then learns from its own predictions, in ``pseudo-label`` and its variants.
         regularize: How teachers' features hold it meanwhile, in ``aft`` and its rivals.
         baseline_finetune: How it does so in each baseline; as in ``finetune`` where not given. A resolved recipe has
             them all, for what suits a pretrained student does not suit one from scratch.
@@ -70,7 +76,10 @@ class Recipe(Settings):
     adapt: AdaptSettings = AdaptSettings()
     pretrain: PretrainSettings = PretrainSettings()
     distill: DistillSettings = DistillSettings()
+    dino: DinoSettings = DinoSettings()
+    clip: ClipSettings = ClipSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    pseudo_label: PseudoLabelSettings = PseudoLabelSettings()
     regularize: RegularizeSettings = RegularizeSettings()
     baseline_finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
     export: ExportSettings = ExportSettings()
@@ -92,7 +101,9 @@ class Recipe(Settings):
         """How labels are held out to choose by, as :func:`tutelage.data.splits.folds` takes it."""
         return {"most": self.folds} if self.held_out is None else {"most": self.folds, "share": self.held_out}
 
-    def resolved(self, *, short_side: int, labels: int, transfer: int, classes: int, pretraining: int = 0) -> Recipe:
+    def resolved(
+        self, *, short_side: int, labels: int, transfer: int, classes: int, pretraining: int = 0, pairs: int = 0
+    ) -> Recipe:
         """Fill in every open key with what suits the data.
 
         Args:
@@ -101,25 +112,29 @@ class Recipe(Settings):
             transfer: How many transfer images there are.
             classes: How many classes there are.
             pretraining: How many images of another task there are.
+            pairs: How many images with a text there are.
 
         Raises:
             RecipeError: Something is asked for that these data do not allow.
+            ModelError: A teacher to mimic is no CLIP model.
         """
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
 
         def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
-            learned = METHODS[method].needs_transfer or METHODS[method].needs_pretraining
             kept = start == "pretrained"
-            return settings.resolved(labels, pretrained=learned or kept, kept=kept)
+            return settings.resolved(labels, pretrained=METHODS[method].pretrains or kept, kept=kept)
 
         def shapes() -> Shapes:
             lesson = METHODS[self.method].lesson or LESSONS["logits"]
             return lesson.shapes(next(iter(self.teachers), ""), size=views.teacher_size, classes=classes)
 
         views = self.resolved_views(short_side)
+        mimics = any(METHODS[name].pairing == "mimic" for name in (self.method, *self.baselines))
+        mimicked = next(iter(self.teachers), None) if mimics else None
         finetuning = finetune(self.method, self.finetune)
         assert finetuning.epochs is not None
         assert views.policy is not None
+        assert views.student_size is not None
         return self.model_copy(
             update={
                 "start": start,
@@ -127,7 +142,10 @@ class Recipe(Settings):
                 "adapt": self.adapt.resolved(labels),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(max(transfer, 1), shapes=shapes, max_bytes=self.store.max_bytes),
+                "dino": self.dino.resolved(max(transfer, 1), student=self.student, student_size=views.student_size),
+                "clip": self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes),
                 "finetune": finetuning,
+                "pseudo_label": self.pseudo_label.resolved(max(transfer, 1)),
                 "regularize": self.regularize.resolved(finetuning.epochs, views.policy),
                 "baseline_finetune": {
                     name: finetune(name, self.baseline_finetune.get(name, self.finetune)) for name in self.baselines
@@ -207,17 +225,25 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
             raise UnknownNameError("method", name, METHODS)
         if METHODS[name].needs_teacher and not recipe.teachers:
             raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
-        if METHODS[name].lesson is not None and len(recipe.teachers) > 1:
+        if METHODS[name].needs_teacher and not METHODS[name].several_teachers and len(recipe.teachers) > 1:
+            several = ", ".join(key for key, each in METHODS.items() if each.several_teachers)
             raise RecipeError(
                 f"method {name!r} learns from one teacher, and there are {len(recipe.teachers)}; name one, or use a "
-                f"method that takes several ({', '.join(key for key in METHODS if METHODS[key].held)})"
+                f"method that takes several ({several})"
             )
         if METHODS[name].held and recipe.finetune.batch_size < 2:
             raise RecipeError(
                 f"finetune.batch_size: method {name!r} compares the images of a batch; allow two or more"
             )
+        if METHODS[name].rounds:
+            check_pseudo_labels(recipe, name)
         if METHODS[name].needs_pretraining and recipe.data.pretraining is None:
             raise RecipeError(f"method {name!r} needs data.pretraining, another labeled data set to learn from first")
+        if METHODS[name].pairing is not None and recipe.data.pairs is None:
+            raise RecipeError(
+                f"method {name!r} needs data.pairs, images with a text each to learn from first: a table with the "
+                "columns image and text, or WebDataset shards"
+            )
     twice = next((name for place, name in enumerate(recipe.teachers) if name in recipe.teachers[:place]), None)
     if twice is not None:
         raise RecipeError(f"teacher: {twice!r} is named twice; its features would only count double")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_models_are_timed_once_and_a_method_without_a_teacher_needs_no_time_of_i
         Use(PLAIN, ("agnostic-image", "task-oriented-lp", "scratch")),
         Use(LARGE, ("task-oriented",)),
     ]
+
+
+def test_a_student_that_learns_from_itself_is_timed_as_it_does_and_tells_how_fast_it_is_alone() -> None:
+    few, many = (replace(ALONE, alone={"views": views}) for views in (2, 8))
+    asked = [("scratch", ALONE), ("dino", few), ("dino", many), ("agnostic-image", PLAIN)]
+    assert uses(asked) == [Use(few, ("dino", "scratch")), Use(many, ("dino",)), Use(PLAIN, ("agnostic-image",))]
+    assert not Use(few, ("dino",)).known(speeds(1.0, "student"))
+    assert Use(few, ("dino",)).known(speeds(1.0, "student", "self-distill"))
+
+
+def test_speeds_of_a_student_that_learns_from_itself_are_read_back(tmp_path: Path) -> None:
+    written = [(replace(ALONE, alone={"views": 8}), speeds(1.0, "student", "self-distill"))]
+    write_timed(tmp_path / "speeds.json", written)
+    assert read_timed(tmp_path / "speeds.json", ALONE) == written
 
 
 def test_another_student_is_timed() -> None:

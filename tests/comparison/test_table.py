@@ -67,6 +67,16 @@ def test_a_cell_without_a_variant_is_written_and_read_as_before_there_were_any(t
     assert read_comparison(tmp_path).outcomes[0].cell == cell
 
 
+def test_a_collapse_is_read_back_and_written_only_where_there_is_one(tmp_path: Path) -> None:
+    outcomes = (Outcome(CELL, score=0.5, collapsed="it says nothing"), Outcome(CELL, score=0.5))
+    write_comparison(tmp_path, Comparison({}, outcomes))
+    assert ["collapsed" in each for each in json.loads((tmp_path / "comparison.json").read_text())["outcomes"]] == [
+        True,
+        False,
+    ]
+    assert [each.collapsed for each in read_comparison(tmp_path).outcomes] == ["it says nothing", None]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', '{"schema": 1, "about": {}, "outcomes": [{}]}'])
 def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, content: str) -> None:
     (tmp_path / "comparison.json").write_text(content)

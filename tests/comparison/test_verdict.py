@@ -260,3 +260,20 @@ def test_contenders_are_named_by_method_transfer_set_and_variant() -> None:
 )
 def test_groups_are_told_apart_in_words(group: Group, words: str) -> None:
     assert group_words(group) == words
+
+
+def test_a_collapsed_pretraining_is_told() -> None:
+    dino = Contender("dino", "related", "random", BEST)
+    one, two = runs(dino, [0.4, 0.5])
+    found = verdicts(
+        compared(runs(SCRATCH, [0.5, 0.52]), [one, dataclasses.replace(two, collapsed="it says nothing")])
+    )
+    assert found[-1] == (
+        "The pretraining of 1 of 4 runs collapsed (dino (related): 1): what was finetuned had learned next to "
+        "nothing. Of the first, it says nothing."
+    )
+
+
+def test_self_distillation_is_no_distillation_from_a_teacher() -> None:
+    dino = Contender("dino", "related", "random", BEST)
+    assert "distillation" not in verdict(runs(SCRATCH, [0.5, 0.52]), runs(dino, [0.6, 0.62]))

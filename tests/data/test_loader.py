@@ -439,3 +439,48 @@ def test_views_cut_on_the_cpu_by_name_are_the_same() -> None:
 def test_a_batch_keeps_its_rows_on_the_cpu() -> None:
     batch = next(loader().batches(0, 1))
     assert batch.rows.tolist() == batch.indices.tolist() == batch.to(torch.device("cpu")).rows.tolist()
+
+
+def test_all_views_of_a_sample_are_cut_from_one_decoding() -> None:
+    class Counting:
+        at_hand = False
+
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def get(self, rows: np.ndarray) -> list[torch.Tensor]:
+            self.asked += rows.tolist()
+            return [torch.zeros(3, 12, 12, dtype=torch.uint8) for _ in rows]
+
+    images = Counting()
+    groups = {"global": ViewGroup(CROPS, 8, count=2), "local": ViewGroup(CROPS, 4, count=8)}
+    batch = next(loader(4, groups=groups, images=images, inline=True).batches(0, 1))
+    assert sorted(images.asked) == sorted(batch.indices.tolist())
+
+
+SHARES = np.array([[1, 0, 0], [0.25, 0.5, 0.25], [0, 0, 1], [0.5, 0.25, 0.25]], dtype=np.float16)
+
+
+def test_shares_of_classes_are_given_as_they_are() -> None:
+    batch = next(loader(samples=numbered(4, targets=SHARES)).batches(0, 1))
+    assert batch.targets.dtype == torch.float32
+    assert batch.targets.tolist() == SHARES[batch.rows].tolist()
+
+
+def test_shares_of_mixed_views_are_mixed() -> None:
+    made = loader(policy=MIXUP, samples=numbered(4, targets=SHARES))
+    batch = next(made.batches(0, 1))
+    partners = pairing(made.samples.keys, 0, seed=0)
+    # Images are gray of their number, so that a mixed one tells its weight.
+    mine, theirs = batch.rows, partners[batch.rows]
+    weights = (255 * batch.inputs["view"].mean((1, 2, 3)).numpy() - theirs) / (mine - theirs)
+    expected = weights[:, None] * SHARES[mine] + (1 - weights[:, None]) * SHARES[theirs]
+    np.testing.assert_allclose(batch.targets.numpy(), expected, atol=2e-3)
+    assert 0 < weights.min() < 0.99
+
+
+def test_class_numbers_and_whole_shares_are_the_same_to_a_mixed_view() -> None:
+    plain = numbered(8)
+    whole = numbered(8, targets=np.eye(3, dtype=np.float16)[plain.targets])
+    first, second = (next(loader(policy=MIXED, samples=samples).batches(0, 1)) for samples in (plain, whole))
+    assert torch.equal(first.targets, second.targets)

@@ -11,7 +11,7 @@ from tests.methods.tiny_jobs import tiny_run
 from tutelage.methods import METHODS
 from tutelage.methods.pretraining import pretrained_by
 
-AGNOSTIC = ["agnostic-patch", "agnostic-image", "supervised"]
+AGNOSTIC = ["agnostic-patch", "agnostic-image", "supervised", "dino", "clip", "clip-mimic"]
 
 
 def pretraining(folder: Path, method: str, **how: Any) -> str:
@@ -34,11 +34,12 @@ def test_what_a_teacher_adapted_to_the_task_has_taught_depends_on_its_labels(tmp
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_student_depends_on_the_labels(tmp_path: Path, method: str) -> None:
-    few, many = (list(tiny_run(tmp_path / str(labels), method, labels=labels).values())[-1] for labels in (6, 12))
+    runs = (tiny_run(tmp_path / str(labels), method, labels=labels, transfer=16) for labels in (6, 12))
+    few, many = (list(stages.values())[-1] for stages in runs)
     assert few.fingerprint != many.fingerprint
 
 
-@pytest.mark.parametrize("method", ["agnostic-patch", "agnostic-image", "task-oriented"])
+@pytest.mark.parametrize("method", ["agnostic-patch", "agnostic-image", "task-oriented", "dino"])
 def test_what_is_distilled_depends_on_the_transfer_set(tmp_path: Path, method: str) -> None:
     small, large = (pretraining(tmp_path / str(images), method, transfer=images) for images in (8, 12))
     assert small != large
@@ -88,3 +89,21 @@ def test_what_follows_is_what_follows_the_chosen_mode(tmp_path: Path, part: str)
 def test_without_the_last_finetuning_the_earlier_stages_are_the_same(tmp_path: Path) -> None:
     whole, without = tiny_run(tmp_path / "whole"), tiny_run(tmp_path / "without", "task-oriented-no-finetuning")
     assert whole["distill"].fingerprint == without["distill"].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("setting", "same"),
+    [
+        ({"pseudo_label__threshold": 0.2}, set()),
+        ({"pseudo_label__soft": True}, set()),
+        ({"pseudo_label__epochs": 3}, {"label-2"}),
+        ({"pseudo_label__rounds": 3}, {"label-2", "train-2"}),
+        ({"distill__epochs": 3}, {"label-2", "train-2"}),
+    ],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) else None,
+)
+def test_a_round_depends_on_what_it_reads(tmp_path: Path, setting: dict[str, Any], same: set[str]) -> None:
+    one = tiny_run(tmp_path / "one", "pseudo-label", transfer=16)
+    other = tiny_run(tmp_path / "other", "pseudo-label", transfer=16, **setting)
+    found = {name for name in one if other[name].fingerprint == one[name].fingerprint}
+    assert found == {"finetune", *same}

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.methods.tiny_jobs import tiny_run
+from tests.methods.tiny_jobs import tiny_job, tiny_run
 
+from tutelage.ledger import Cost
+from tutelage.methods.pretraining import started
+from tutelage.methods.regularize import refit_held
 from tutelage.methods.regularizers import REGULARIZERS
+from tutelage.pipeline import run_method
 from tutelage.run import Stage
 
 TWO = ["timm:test_efficientnet", "timm:test_vit"]
@@ -109,3 +113,23 @@ def test_variants_of_the_kernel_train(tmp_path: Path, changes: dict[str, Any], i
 def test_the_same_seed_makes_the_same_student(tmp_path: Path) -> None:
     one, other = (student(held(tmp_path / name, "ft", teacher=TWO)) for name in ("one", "other"))
     assert difference(one, other) == 0
+
+
+def test_a_distilled_student_without_a_weight_is_finetuned_from_what_it_has_learned(tmp_path: Path) -> None:
+    fixed = {"finetune__epochs": 1, "finetune__learning_rates": [1e-12], "regularize__betas": [1e-12]}
+    stages = tiny_run(tmp_path, "task-oriented-aft", start="random", **fixed)
+    learned = load_file(stages["distill"].folder / "student.safetensors")
+    assert difference(learned, student(stages)) < 1e-6
+
+
+def test_a_distilled_student_is_held_by_the_pretrained_teacher(tmp_path: Path) -> None:
+    stages = tiny_run(tmp_path, "task-oriented-aft", start="random", regularize__betas=[1.0])
+    assert stages["finetune"].results["regularizer"]["name"] == "aft"
+    assert list(stages)[-3:] == ["distill", "features", "finetune"]
+
+
+def test_another_student_is_finetuned_as_was_chosen(tmp_path: Path) -> None:
+    job = tiny_job(tmp_path, "task-oriented-aft", start="random", regularize__betas=[1.0])
+    stages = run_method(job)
+    again = refit_held(job, stages, started(job, stages), tmp_path, Cost())
+    assert difference(again, student(dict(stages))) == 0

@@ -124,7 +124,7 @@ def test_what_can_be_had_passes_the_check(name: str) -> None:
         ("openclip:ViT-B-16/openia", "openclip:ViT-B-16/openai"),
         ("bert:base", "a name starts with one of"),
         ("hf:./nowhere", "no folder with a config.json"),
-        ("timm:vit_tiny_patch16_224", "has no text tower; name one of small, base"),
+        ("timm:vit_tiny_patch16_224", "has no text tower; name one of tiny, small, base"),
     ],
 )
 def test_what_cannot_be_had_is_told_before_it_is_built(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

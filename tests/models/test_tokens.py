@@ -12,7 +12,7 @@ from tests.models.tiny_clips import save_tokenizer
 from tutelage.models import tokens as module
 from tutelage.models.preprocess import ClipTextPreprocess, PairInputs, TextPreprocess, preprocess_from_dict
 from tutelage.models.preprocess import preprocess_to_dict as as_dict
-from tutelage.models.tokens import tokenize
+from tutelage.models.tokens import longest, tokenize
 
 WORDS = ("red", "green", "blue", "square", "circle")
 
@@ -39,6 +39,15 @@ def test_only_texts_with_more_tokens_than_are_read_are_cut(preprocess: Any) -> N
 
 def test_where_no_text_is_full_none_is_cut(preprocess: Any) -> None:
     assert not tokenize(preprocess, texts(1, 2)).cut.any()
+
+
+@pytest.mark.parametrize(("lengths", "found"), [((1, 3), 5), ((5,), 7), ((2, 6), 8), ((30, 1), 8), ((6,), 8)])
+def test_the_longest_text_says_how_many_tokens_are_needed(
+    preprocess: Any, lengths: tuple[int, ...], found: int
+) -> None:
+    if isinstance(preprocess, ClipTextPreprocess) and lengths == (5,):
+        found = 8  # one token short of full is taken for full
+    assert longest(preprocess, texts(*lengths)) == found
 
 
 def test_rows_are_what_the_preprocess_makes_of_their_texts(preprocess: Any) -> None:

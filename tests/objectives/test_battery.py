@@ -8,31 +8,61 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from tests.models.tiny_clips import RANDOM, tiny_clip
+from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.data.samples import Samples
+from tutelage.models.model import Encoder, LinearHead, Model
 from tutelage.models.outputs import Outputs
+from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.text_towers import build_text_tower
 from tutelage.objectives import (
     OBJECTIVES,
     AdaptiveFeatures,
+    AffinityMimicking,
+    BankContrast,
     BTuning,
     Factors,
     FeatureRegression,
     ImageFeatures,
+    ImageText,
     Logits,
     Objective,
     Patches,
     Relations,
+    SelfDistillation,
     Supervised,
     factors,
 )
 from tutelage.tasks import Classification
+
+
+class Colors(Encoder):
+    """Five numbers of an image's mean color."""
+
+    def __init__(self) -> None:
+        super().__init__("colors", ImagePreprocess(2), {"features": 5}, pretrained=False)
+        self.linear = nn.Linear(3, 5)
+
+    def encode(self, inputs, needs) -> Outputs:
+        return Outputs(features=self.linear(inputs.mean((2, 3))))
+
+
+def tiny_text() -> Encoder:
+    tiny_clip()
+    return build_text_tower(RANDOM)
+
 
 MADE: dict[str, Callable[[], Objective]] = {
     "supervised": lambda: Supervised(Classification(), label_smoothing=0.1),
     "logits": lambda: Logits(temperature=2.0),
     "patches": lambda: Patches(5, 5),
     "image": lambda: ImageFeatures(5, {"features": 5}, width=3),
+    "crd": lambda: BankContrast(5, {"features": 5}, size=4, width=3),
+    "self-distillation": lambda: SelfDistillation(Model(Colors(), LinearHead(5, 3)), 4, hidden=7, bottleneck=3),
+    "image-text": lambda: ImageText(5, tiny_text()),
+    "affinity": lambda: AffinityMimicking(5, tiny_text(), student_scale=None),
     "aft": lambda: AdaptiveFeatures(5, {"one": 5, "timm:other.two": 5}),
     "kd": lambda: FeatureRegression(5, {"one": 5, "timm:other.two": 5}, standardize=True),
     "rkd": lambda: Relations(5, {"one": 5, "timm:other.two": 5}),
@@ -57,11 +87,13 @@ def outputs(names: frozenset[str], seed: int, *, grad: bool = False) -> Outputs:
 
 
 def example(objective: Objective):
-    """Return a batch of four with all that the objective asks for and nothing else."""
+    """Return a batch of four views with all that the objective asks for and nothing else."""
     needs = objective.needs
     targets = torch.tensor([0, 1, 2, 1]) if needs.labels else None
     groups = {group: torch.zeros(4, 3, 2, 2) for group in needs.groups}
-    batch = Batch(groups, dict.fromkeys(groups, 1), torch.arange(4), targets)
+    # Small crops beside large ones: two views of two images in each group.
+    views = 2 if "local" in groups else 1
+    batch = Batch(groups, dict.fromkeys(groups, views), torch.arange(4 // views), targets)
     student = {group: outputs(needs.student, 0, grad=True) for group in needs.groups}
     seen = needs.teacher_groups or needs.groups
     teachers = {
@@ -77,7 +109,8 @@ def prepared(name: str, *, seed: int = 0) -> Objective:
     objective = MADE[name]()
     batch, student, targets = example(objective)
     labels = np.array([0, 1, 2, 1]) if objective.needs.labels else None
-    samples = Samples(("a", "b", "c", "d"), texts=["text"] * 4, targets=labels, classes=("x", "y", "z"))
+    texts = ["red", "green", "blue", "none"]
+    samples = Samples(("a", "b", "c", "d"), texts=texts, targets=labels, classes=("x", "y", "z"))
     fixed = {group: given.detach() for group, given in student.items()}
     objective.prepare(samples, iter([(batch, fixed, targets)]))
     return objective

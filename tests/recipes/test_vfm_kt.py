@@ -17,7 +17,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from tutelage.data.readers import read_samples
+from tutelage.errors import DataError
 from tutelage.methods import METHODS
+from tutelage.methods.labeling import unlabeled_rows
 from tutelage.models import build_encoder
 from tutelage.pipeline import check
 from tutelage.recipe import Recipe, headline, load_recipe, parse_setting
@@ -118,7 +120,7 @@ def makers(cell: Cell) -> list[Command]:
             and method in command.methods
             and cell.labels in command.labels
             and recipe.student == cell.student
-            and (alone or recipe.teacher == cell.row.get("teacher"))
+            and (alone or not METHODS[method].needs_teacher or recipe.teacher == cell.row.get("teacher"))
             and (alone or cell.row["method"] == "teacher" or transfer in command.transfers)
         ):
             found.append(command)
@@ -145,13 +147,19 @@ def expected_flops(cell: Cell, command: Command) -> float:
         total += (
             fit(teacher, recipe.adapt.epochs or 0, len(recipe.adapt.learning_rates)) if "finetune" in modes else 0
         )
-        total += (8 * labels + validation) * teacher if "probe" in modes else 0
+        views = min(8, max(1, 2**20 // labels))
+        total += (views * labels + validation) * teacher if "probe" in modes else 0
     if method == "teacher":
         return total
-    if command.transfers:
+    if METHODS[method].lesson is not None:
         total += (recipe.distill.epochs or 0) * images[cell.row["transfer"]] * (teacher + 3 * student)
-    if method == "supervised":
+    if METHODS[method].needs_pretraining:
         total += (recipe.pretrain.epochs or 0) * 1_281_167 * 3 * student
+    if METHODS[method].rounds:
+        unlabeled = images[cell.row["transfer"]]
+        epochs = recipe.pseudo_label.resolved(unlabeled).epochs or 0
+        again = (unlabeled - labels) + epochs * unlabeled * 3 + 2 * validation
+        total += (cell.row["round"] - 1) * again * student
     return total + fit(student, recipe.finetune.epochs or 0, len(recipe.finetune.learning_rates or ()))
 
 
@@ -205,6 +213,26 @@ def test_a_recipe_passes_the_check_on_data_laid_out_as_stated(name: str, layout:
     data, recipe = check(load_recipe(FOLDER / f"{name}.yaml", headline(labels=2, device="cpu")))
     assert (len(data.labeled), len(data.transfer)) == (4, 6 if name == "imagenet" else 8)
     assert (recipe.views.student_size, recipe.views.teacher_size, recipe.views.crop) == (256, 252, 256 / 288)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "places365"])
+@pytest.mark.parametrize("method", ["scratch", "supervised", "agnostic-image", "task-oriented"])
+def test_with_all_labels_the_transfer_set_is_the_labeled_one(name: str, method: str, layout: None) -> None:
+    flags = headline(labels="all", method=method, pretraining="data/imagenet/train", device="cpu")
+    data, _ = check(load_recipe(FOLDER / f"{name}.yaml", flags))
+    assert set(data.transfer.ids) == set(data.labeled.ids)
+    assert data.transfer.targets is None
+
+
+def test_pseudo_labels_are_made_of_what_is_not_labeled(layout: None) -> None:
+    command = next(each for each in COMMANDS if "pseudo-label-supervised" in each.methods)
+    flags = {"data.labels": 2, "method": command.methods[0], "device": "cpu"}
+    recipe = load_recipe(FOLDER / f"{command.name}.yaml", {**command.settings, **flags})
+    data, resolved = check(recipe)
+    assert len(unlabeled_rows(data.transfer, data.labeled)) == 4
+    assert resolved.pseudo_label.rounds == 3
+    with pytest.raises(DataError, match="every transfer image is a labeled one"):
+        check(recipe.model_copy(update={"data": recipe.data.model_copy(update={"labels": "all"})}))
 
 
 def test_every_path_in_a_command_is_laid_out(layout: None) -> None:
@@ -275,6 +303,7 @@ def test_the_tables_are_whole() -> None:
         7: (16, {3}),
         9: (16, {4}),
         11: (14, {3}),
+        12: (5, {1}),
         13: (10, {1}),
     }
 

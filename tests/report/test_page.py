@@ -245,6 +245,26 @@ def test_a_single_step_is_no_curve(make_run: Callable[..., Path]) -> None:
     assert write_page(folder).read_text().count("<svg") == 3
 
 
+def test_a_student_that_learned_from_itself_is_told_with_what_was_watched(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    manifest = json.loads((folder / "05-distill" / "stage.json").read_text())
+    manifest["results"] |= {"teacher_entropy": 0.523, "divergence": 0.9, "spread": 0.81}
+    (folder / "05-distill" / "stage.json").write_text(json.dumps(manifest))
+    results = json.loads((folder / "results.json").read_text())
+    folders = {name.replace("distill", "self-distill"): place for name, place in results["folders"].items()}
+    results |= {"folders": folders, "collapsed": "its outputs say nothing"}
+    (folder / "results.json").write_text(json.dumps(results))
+    text = words(write_page(folder).read_text())
+    for told in (
+        "Distill the student from itself",
+        "teacher's entropy 52.3% of the largest, spread of embeddings 0.81",
+        "1,200 unlabeled images",
+        "unlabeled images to pretrain on 1,200",
+        "collapsed: its outputs say nothing.",
+    ):
+        assert told in text
+
+
 def test_dropped_copies_of_another_task_are_counted(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     results = json.loads((folder / "results.json").read_text())

@@ -66,3 +66,10 @@ def test_nothing_is_lost_in_a_narrow_terminal(finished: Callable[..., Finished])
 
 def test_rows_fit_a_plain_terminal(finished: Callable[..., Finished]) -> None:
     assert "efficientnet-lite0  teacher, linear probe" in printed(finished(), width=80)
+
+
+def test_a_collapsed_pretraining_is_told(finished: Callable[..., Finished]) -> None:
+    run = finished()
+    told = Finished(**{**vars(run), "data": {**run.data, "collapsed": "its outputs say nothing"}})
+    assert "collapsed: its outputs say nothing" in " ".join(printed(told).split())
+    assert "collapsed" not in printed(run)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.report.words import headline, usage, verdict
+from tutelage.report.words import collapses, headline, usage, verdict
 
 
 def results(accuracy: float, baseline: float | None = None, **more: Any) -> dict[str, Any]:
@@ -70,3 +70,16 @@ def test_usage_is_python_that_names_the_folder(folder: str) -> None:
     opened = []
     exec(line, {"tutelage": type("Module", (), {"load_model": staticmethod(opened.append)})})
     assert opened == [folder]
+
+
+def test_a_collapse_is_told_of_the_method_and_of_baselines() -> None:
+    found = results(0.9, 0.8, method="dino", collapsed="it says nothing")
+    assert collapses(found) == [
+        "The pretraining of dino collapsed: it says nothing. What was finetuned had learned next to nothing."
+    ]
+    found = results(0.9, baselines={"dino": {"collapsed": "it says nothing"}, "scratch": {"collapsed": None}})
+    assert [sentence[:29] for sentence in collapses(found)] == ["The pretraining of dino colla"]
+
+
+def test_where_nothing_collapsed_nothing_is_told() -> None:
+    assert collapses(results(0.9, 0.8)) == collapses(results(0.9, collapsed=None)) == []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import run, tiny_model, tiny_patches_phase, tiny_phase
+from tiny_models import run, tiny_bank_phase, tiny_model, tiny_pairs_phase, tiny_patches_phase, tiny_phase
 
 from tutelage.errors import RecipeError
 from tutelage.models.weights import load_weights
-from tutelage.training.distributed import World, pick_device, world
+from tutelage.training.distributed import World, pick_device, process_mean, world
 from tutelage.training.phase import Phase
 
 SCRIPT = """
@@ -21,18 +21,22 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
-from tiny_models import CROPS, tiny_model, tiny_patches_phase, tiny_phase, tiny_samples
+from tiny_models import CROPS, tiny_captioned, tiny_model
+from tiny_models import tiny_bank_phase, tiny_pairs_phase, tiny_patches_phase, tiny_phase
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.models.weights import save_weights
 from tutelage.progress import Quiet
-from tutelage.training.distributed import world
+from tutelage.training.distributed import process_mean, world
 from tutelage.training.loop import train
 
 with world("cpu") as here:
+    own = torch.tensor([float(here.rank), 3.0])
+    assert process_mean(own).tolist() == [0.5, 3.0]
+    assert own.tolist() == [here.rank, 3.0]
     loader = Loader(
-        tiny_samples(), {"view": ViewGroup(CROPS, 8)}, batch_size=4, seed=0, rank=here.rank, world=here.size
+        tiny_captioned(), {"view": ViewGroup(CROPS, 8)}, batch_size=4, seed=0, rank=here.rank, world=here.size
     )
-    for phase in (tiny_phase, tiny_patches_phase):
+    for phase in (tiny_phase, tiny_patches_phase, tiny_bank_phase, tiny_pairs_phase):
         model = tiny_model(norm="layer")
         trained = train(phase(loader=loader), model, world=here, seed=0, progress=Quiet())
         assert here.total(1.0) == here.size == 2
@@ -59,9 +63,10 @@ def two_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("phase", [tiny_phase, tiny_patches_phase])
+@pytest.mark.parametrize("phase", [tiny_phase, tiny_patches_phase, tiny_bank_phase, tiny_pairs_phase])
 def test_two_processes_train_as_one_does(two_processes: Path, phase: Callable[[], Phase], rank: int) -> None:
-    # With a head that is read, and with one that gets no gradient.
+    # With a head that is read, with one that gets no gradient, with rows that the other process has seen, and with
+    # pairs that are told apart from its own.
     alone = run(phase(), tiny_model(norm="layer")).raw
     together = tiny_model(norm="layer")
     load_weights(two_processes / f"{phase.__name__}-{rank}.safetensors", together)
@@ -80,6 +85,10 @@ def test_a_lone_process_is_the_first() -> None:
 
 def test_a_lone_process_totals_its_own() -> None:
     assert World(torch.device("cpu")).total(3.5) == 3.5
+
+
+def test_the_mean_over_a_lone_process_is_its_own() -> None:
+    assert process_mean(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:x", "meta", "cuda:99", ""])

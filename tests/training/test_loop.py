@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,27 @@ class Rated(Objective):
 
     def forward(self, batch, student, targets) -> dict[str, Tensor]:
         return {"rated": self.pull * self.scale.sum() + student["view"].require("logits").square().mean()}
+
+
+class Noted(Objective):
+    """Minimizes one number, watches another, and drops a gradient at first."""
+
+    needs = LOGITS
+    watched = frozenset({"seen"})
+
+    def __init__(self, until: float = 0.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.until, self.progress = until, []
+
+    def before_step(self, progress: float) -> None:
+        self.progress.append(progress)
+        if progress < self.until:
+            self.scale.grad = None
+
+    def forward(self, batch, student, targets) -> dict[str, Tensor]:
+        logits = student["view"].require("logits").square().mean()
+        return {"kept": logits + self.scale.sum(), "seen": logits.detach() + 7}
 
 
 def interrupted(tmp_path: Path, *, stop: int = 4, **phase) -> tuple[Trained, Trained]:
@@ -171,6 +193,19 @@ def test_without_a_gradient_matrices_decay_by_the_schedule() -> None:
     torch.testing.assert_close(model.encoder.conv.weight.detach(), before)
 
 
+def test_decay_that_grows_is_applied_as_it_is_at_each_step() -> None:
+    model = tiny_model()
+    before = model.encoder.conv.weight.detach().clone()
+    phase = tiny_phase(
+        {"zero": Scaled(0.0)}, learning_rate=0.1, weight_decay=0.1, final_weight_decay=0.5, warmup=0.0, steps=4
+    )
+    rates, decays = (1.0, 0.8535533906, 0.5, 0.1464466094), (0.1, 0.1585786438, 0.3, 0.4414213562)
+    run(phase, model)
+    for rate, decay in zip(rates, decays, strict=True):
+        before *= 1 - 0.1 * rate * decay
+    torch.testing.assert_close(model.encoder.conv.weight.detach(), before)
+
+
 def test_without_a_gradient_vectors_stay_as_they_are() -> None:
     model = tiny_model()
     vectors = {name: value.detach().clone() for name, value in model.named_parameters() if value.ndim == 1}
@@ -250,6 +285,58 @@ def test_the_loss_is_the_weighted_sum_of_the_parts() -> None:
     objectives = {"scaled": (Scaled(2.0), 3.0), "supervised": (Supervised(Classification()), 0.5)}
     for point in run(tiny_phase(objectives), tiny_model()).history:
         assert point["loss"] == pytest.approx(3.0 * point["scaled"] + 0.5 * point["supervised"], rel=1e-5)
+
+
+def test_what_is_watched_is_kept_and_not_minimized() -> None:
+    for point in run(tiny_phase({"watched": (Noted(), 3.0)}), tiny_model()).history:
+        assert point["seen"] >= 7
+        assert point["loss"] == pytest.approx(3.0 * point["kept"], rel=1e-5)
+
+
+def test_an_objective_sees_its_gradients_before_each_step() -> None:
+    objective = Noted()
+    run(tiny_phase({"watched": objective}), tiny_model())
+    assert objective.progress == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+
+
+def test_a_parameter_whose_gradient_is_dropped_stays_and_then_starts_anew() -> None:
+    # Adam's first step is the learning rate, whenever it is taken.
+    frozen, free = Noted(until=0.5), Noted()
+    run(tiny_phase({"watched": frozen}, steps=2, warmup=0.0, learning_rate=0.1), tiny_model())
+    run(tiny_phase({"watched": free}, steps=2, warmup=0.0, learning_rate=0.1), tiny_model())
+    assert frozen.scale.item() == pytest.approx(1 - 0.05)
+    assert free.scale.item() == pytest.approx(1 - 0.1 - 0.05)
+
+
+class Sized(Objective):
+    """Keeps the sizes of the patches that the student gives of two view groups."""
+
+    needs = Needs(student=frozenset({"patches"}), groups=("large", "small"))
+
+    def forward(self, batch, student, targets) -> dict[str, Tensor]:
+        self.seen = {group: student[group].require("patches").shape[-1] for group in self.needs.groups}
+        return {"sized": sum(student[group].require("patches").mean() for group in self.needs.groups)}
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [({}, 4), ({"small": 4}, 2)])
+def test_a_view_group_may_be_seen_at_a_size_of_its_own(sizes: dict[str, int], expected: int) -> None:
+    groups = {"large": ViewGroup(ViewPolicy(), 8), "small": ViewGroup(ViewPolicy(), 4)}
+    objective = Sized()
+    run(replace(tiny_phase({"sized": objective}, groups=groups, steps=1), sizes=sizes), tiny_model())
+    assert objective.seen == {"large": 4, "small": expected}
+
+
+def test_a_view_group_of_another_size_leaves_the_running_statistics_alone() -> None:
+    def statistics(groups: tuple[str, ...], sizes: dict[str, int]) -> list[float]:
+        objective, model = Sized(), tiny_model()
+        objective.needs = Needs(student=frozenset({"patches"}), groups=groups)
+        made = {"large": ViewGroup(ViewPolicy(), 8), "small": ViewGroup(ViewPolicy(center=0.5), 4)}
+        run(replace(tiny_phase({"sized": objective}, groups=made, steps=1), sizes=sizes), model)
+        return model.encoder.norm.running_mean.tolist()
+
+    alone = statistics(("large",), {})
+    assert statistics(("large", "small"), {"small": 4}) == alone
+    assert statistics(("large", "small"), {}) != alone
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tiny_models import tiny_model
 
-from tutelage.training.schedule import Schedule, decayed_groups, learning_rate_factor
+from tutelage.training.schedule import Schedule, cosine, decayed_groups, learning_rate_factor
 
 SCHEDULE = Schedule(steps=1, batch_size=1, learning_rate=0.1, weight_decay=0.3)
 
@@ -46,3 +46,28 @@ def test_matrices_are_decayed_and_vectors_are_not() -> None:
         for parameter in group["params"]
     }
     assert found == {True: 0.3, False: 0.0}
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.04), (0.5, 0.22), (1 / 3, 0.13), (1.0, 0.4)])
+def test_a_cosine_goes_from_one_value_to_another(progress: float, expected: float) -> None:
+    assert cosine(0.04, 0.4, progress) == pytest.approx(expected)
+
+
+def test_decay_grows_along_a_cosine_over_the_steps() -> None:
+    schedule = Schedule(steps=4, batch_size=1, learning_rate=0.1, weight_decay=0.04, final_weight_decay=0.4)
+    found = [0.04 * schedule.weight_decay_factor(step) for step in range(4)]
+    assert found == pytest.approx([cosine(0.04, 0.4, step / 4) for step in range(4)])
+
+
+def test_without_a_last_value_decay_stays_as_it_is() -> None:
+    assert [SCHEDULE.weight_decay_factor(step) for step in range(3)] == [1.0, 1.0, 1.0]
+
+
+def test_decay_may_end_at_none() -> None:
+    schedule = SCHEDULE.model_copy(update={"steps": 2, "final_weight_decay": 0.0})
+    assert [schedule.weight_decay_factor(step) for step in range(2)] == pytest.approx([1.0, 0.5])
+
+
+def test_decay_that_starts_at_none_cannot_grow() -> None:
+    with pytest.raises(ValueError, match="nothing to start from"):
+        Schedule(steps=1, batch_size=1, learning_rate=0.1, weight_decay=0.0, final_weight_decay=0.4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.models.model import Encoder, Head, LinearHead, Model
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import ImagePreprocess
-from tutelage.objectives import Patches, Supervised
+from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess
+from tutelage.objectives import BankContrast, ImageText, Patches, Supervised
 from tutelage.progress import Quiet, Update
 from tutelage.tasks import Classification
 from tutelage.training.distributed import World
@@ -39,6 +40,17 @@ class TinyEncoder(Encoder):
     def encode(self, inputs: Any, needs: Any) -> Outputs:
         patches = self.dropout(self.norm(self.conv(inputs)).relu())
         return Outputs(features=patches.mean((2, 3)), patches=patches)
+
+
+class TinyText(Encoder):
+    """Gives four numbers of the words of a text."""
+
+    def __init__(self) -> None:
+        super().__init__("tiny text", ClipTextPreprocess(8), {"embedding": 4}, pretrained=False)
+        self.words = nn.Embedding(49_408, 4)
+
+    def encode(self, inputs: Any, needs: Any) -> Outputs:
+        return Outputs(embedding=self.words(inputs["input_ids"]).mean(1))
 
 
 def tiny_model(*, seed: int = 0, head: Head | None = None, **options: Any) -> Model:
@@ -89,6 +101,32 @@ def tiny_patches_phase(**options: Any) -> Phase:
         return {group: Outputs(patches=values[:, :, None, None].expand(-1, -1, 4, 4)) for group in groups}
 
     return tiny_phase({"patches": objective}, teachers={"teacher": teacher}, **options)
+
+
+def tiny_bank_phase(*, options: Mapping[str, Any] | None = None, **how: Any) -> Phase:
+    """One that learns image embeddings against memory banks; its teacher says something else about each image."""
+    torch.manual_seed(3)
+    objective = BankContrast(WIDTH, {"features": 5}, size=12, width=4, **(options or {}))
+
+    def teacher(batch: Any, groups: Any, needs: Any) -> dict[str, Outputs]:
+        values = torch.sin(batch.indices[:, None] * torch.arange(1.0, 6.0))
+        return {group: Outputs(features=values) for group in groups}
+
+    return tiny_phase({"crd": objective}, teachers={"teacher": teacher}, **how)
+
+
+def tiny_captioned() -> Samples:
+    """The samples, each with a caption of its own."""
+    return replace(tiny_samples(), texts=[f"image number {number}" for number in range(12)])
+
+
+def tiny_pairs_phase(**how: Any) -> Phase:
+    """One that learns which caption belongs to which image."""
+    torch.manual_seed(3)
+    objective = ImageText(WIDTH, TinyText())
+    if "loader" not in how:
+        how["samples"] = tiny_captioned()
+    return tiny_phase({"image-text": objective}, **how)
 
 
 def run(phase: Phase, model: Model, *, seed: int = 0, progress: Any = None, **options: Any) -> Trained:

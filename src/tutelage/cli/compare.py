@@ -25,7 +25,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs of each cell; each draws other labels.")] = 3,
     transfer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A transfer set; again for more. A NAME alone: the unlabeled rest."),
+        typer.Option(metavar="NAME=PATH", help="A transfer set; again for more. A NAME alone: the labeled data."),
     ] = None,
     start: Annotated[str, typer.Option(help="Where students start: random, pretrained, or both.")] = "",
     budget: Annotated[

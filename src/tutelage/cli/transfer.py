@@ -19,7 +19,7 @@ def transfer(
     labels: Annotated[str | None, typer.Option(help="Labels to use: N per class, max:N, P%, or all.")] = None,
     test: Annotated[str | None, typer.Option(help="Labeled data to report on; never trains or chooses.")] = None,
     transfer: Annotated[
-        str | None, typer.Option(help="Unlabeled data; the rest of the labeled data if not given.")
+        str | None, typer.Option(help="Unlabeled data; all labeled data, without labels, if not given.")
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Foundation model, such as timm:vit_small_patch14_dinov2.")

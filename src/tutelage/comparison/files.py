@@ -11,7 +11,10 @@ from typing import Any
 from tutelage.comparison.table import Comparison, Outcome, Point
 from tutelage.run import write_whole
 
-TEXTS = ("method", "variant", "transfer", "start", "compute", "labels", "teacher_mode", "chosen", "error")
+TEXTS = (
+    *("method", "variant", "transfer", "start", "compute", "labels"),
+    *("teacher_mode", "chosen", "collapsed", "error"),
+)
 """Columns of text; ``seed`` is a whole number, all others are decimal ones."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -23,7 +26,7 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
 
     A cell's own row has ``share`` 1. Those of its earlier checkpoints have lower shares and leave empty what only the
     last one has: all metrics but the score, and the last finetuning. A failed cell has one row, with its error.
-    There is a column ``variant`` where there are variants.
+    There is a column ``variant`` where there are variants, and ``collapsed`` where a pretraining has.
 
     Raises:
         RunError: They cannot be written.
@@ -57,7 +60,9 @@ def _columns(comparison: Comparison) -> list[str]:
         *test,
         *held_out,
         *("pretraining_seconds", "pretraining_flops", "finetuning_seconds", "finetuning_flops"),
-        *("teacher_mode", "teacher_score", "chosen", "error"),
+        *("teacher_mode", "teacher_score", "chosen"),
+        *(["collapsed"] if any(outcome.collapsed for outcome in comparison.outcomes) else []),
+        "error",
     ]
 
 
@@ -89,6 +94,7 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
         "finetuning_seconds": outcome.finetuning.seconds,
         "finetuning_flops": outcome.finetuning.flops,
         "chosen": outcome.chosen,
+        "collapsed": outcome.collapsed,
     }
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tutelage.comparison.bank_speed import BANKS, bank_share
 from tutelage.comparison.grid import Budget
 from tutelage.comparison.speeds import Speeds
 from tutelage.comparison.table import Spent
+from tutelage.data.leaks import other_rows
 from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.fit import SupervisedSettings
 from tutelage.methods.job import Job
+from tutelage.methods.probe import augmented_views
 from tutelage.methods.regularizers import REGULARIZERS
 from tutelage.recipe import Recipe
 
@@ -49,6 +52,8 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
         return _probe(job, recipe.adapt, "teacher", speeds)
     if name == "adapt-finetune":
         return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher", speeds)
+    if name in ("targets", "align") and METHODS[recipe.method].pairing is not None:
+        return _pairs(name, job, speeds)
     if name == "targets" and distilling.targets == "cached":
         return times(len(job.transfer) * (distilling.views or 1), view, speeds.passes["teacher"])
     if name == "distill":
@@ -56,12 +61,18 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
         assert distilling.epochs is not None
         assert distilling.batch_size is not None
         live = [speeds.passes["teacher"]] if distilling.targets == "live" else []
-        return _training(len(job.transfer), distilling.epochs, distilling.batch_size, lesson.name, speeds, *live)
+        learning = _training(len(job.transfer), distilling.epochs, distilling.batch_size, lesson.name, speeds, *live)
+        return total((learning, _banks(job, speeds))) if distilling.uses_banks(lesson) else learning
     if name == "pretrain":
         assert job.pretraining is not None
         assert pretraining.epochs is not None
         assert pretraining.batch_size is not None
         return _training(len(job.pretraining), pretraining.epochs, pretraining.batch_size, "student", speeds)
+    if name == "self-distill":
+        assert recipe.dino.epochs is not None
+        assert recipe.dino.batch_size is not None
+        size, steps = _steps(len(job.transfer), recipe.dino.epochs, recipe.dino.batch_size)
+        return speeds.training[name].training_cost(steps, size)  # its views are in it
     if name == "features":
         return times(len(job.labeled) * (recipe.regularize.views or 1), view, speeds.passes["teacher"])
     if name == "rate":
@@ -69,7 +80,8 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
             return NOTHING
         return times(len(recipe.finetune.rates), _choosing(job, recipe.finetune, "student", speeds))
     if name == "finetune" and "rate" in METHODS[recipe.method].stages:
-        betas = recipe.regularize.betas or REGULARIZERS[recipe.method].betas if METHODS[recipe.method].held else ()
+        held = METHODS[recipe.method].held
+        betas = recipe.regularize.betas or REGULARIZERS[held].betas if held else ()
         once = _once(job, recipe.finetune, "student", speeds)
         return total((times(len(betas), _choosing(job, recipe.finetune, "student", speeds)), once))
     if name == "finetune":
@@ -80,6 +92,11 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
             "finetune": lambda: _finetune(job, settings, settings.rates, "student", speeds),
         }
         return total(parts[mode]() for mode in settings.modes or ())
+    if name.startswith(("label-", "train-")):
+        kind, _, number = name.partition("-")
+        if int(number) > recipe.pseudo_label.rounds:
+            return NOTHING
+        return _labeling(job, speeds) if kind == "label" else _round(job, speeds)
     if name == "judge":
         return times(len(job.labeled), speeds.decode, speeds.passes["student"])
     return NOTHING
@@ -143,9 +160,40 @@ def _once(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds, la
 
 def _training(images: int, epochs: int, batch_size: int, what: str, speeds: Speeds, *beside: Spent) -> Spent:
     """Return what training for some epochs costs, with what runs beside it on each image."""
-    size = min(batch_size, images)
-    steps = epochs * max(1, images // size)
+    size, steps = _steps(images, epochs, batch_size)
     return total((times(steps * size, speeds.view, *beside), speeds.training[what].training_cost(steps, size)))
+
+
+def _banks(job: Job, speeds: Speeds) -> Spent:
+    """Return what memory banks add to learning from a teacher."""
+    settings = job.recipe.distill
+    assert settings.epochs is not None
+    assert settings.batch_size is not None
+    size, steps = _steps(len(job.transfer), settings.epochs, settings.batch_size)
+    return times(bank_share(job, size), speeds.training[BANKS].training_cost(steps, size))
+
+
+def _pairs(name: str, job: Job, speeds: Speeds) -> Spent:
+    """Return what storing a CLIP teacher's embeddings costs, or learning from pairs."""
+    settings, mimics = job.recipe.clip, METHODS[job.recipe.method].pairing == "mimic"
+    assert job.pairs is not None
+    assert settings.epochs is not None
+    assert settings.batch_size is not None
+    taught = [speeds.passes[tower] for tower in ("teacher", "teacher-text")] if mimics else []
+    if name == "align":
+        live = taught if settings.targets == "live" else []
+        return _training(len(job.pairs), settings.epochs, settings.batch_size, "align", speeds, *live)
+    if settings.targets != "cached":
+        return NOTHING
+    images, texts = taught
+    shown = times(len(job.pairs) * (settings.views or 1), speeds.view, images)
+    return total((shown, times(len(job.pairs), texts)))
+
+
+def _steps(images: int, epochs: int, batch_size: int) -> tuple[int, int]:
+    """Return how many images a step has, and how many steps some epochs have."""
+    size = min(batch_size, images)
+    return size, epochs * max(1, images // size)
 
 
 def _choosing(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:
@@ -162,7 +210,33 @@ def _finetune(job: Job, settings: SupervisedSettings, rates: Iterable[float], mo
     return total((times(len(list(rates)), choosing), _once(job, settings, model, speeds)))
 
 
+def _labeling(job: Job, speeds: Speeds) -> Spent:
+    """Return what labeling the unlabeled images costs, copies of labeled ones under other names counted in."""
+    return times(len(other_rows(job.transfer, job.labeled)), speeds.decode, speeds.view, speeds.passes["student"])
+
+
+def _round(job: Job, speeds: Speeds) -> Spent:
+    """Return what a round's training costs with its choices, if all pseudo-labels are learned."""
+    settings, unlabeled = job.recipe.pseudo_label, len(other_rows(job.transfer, job.labeled))
+    variants, rates = 2 if settings.average else 1, len(settings.learning_rates or (1,))
+
+    def once(labels: int) -> Spent:
+        assert settings.epochs is not None
+        assert settings.batch_size is not None
+        return _training(labels + unlabeled, settings.epochs, settings.batch_size, "student", speeds)
+
+    def judged(held: int) -> Spent:
+        return times(variants * held, speeds.passes["student"])
+
+    last = once(len(job.labeled))
+    if job.validation is not None and rates == 1:
+        return total((last, judged(len(job.validation))))
+    splits = job.splits()[: settings.folds]
+    choosing = total(total((once(len(fit)), judged(len(held)))) for fit, held in splits)
+    return total((times(rates, choosing), last))
+
+
 def _probe(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:
     held = 0 if job.validation is None else len(job.validation)
-    views = len(job.labeled) * (1 + settings.probe_views) + held
+    views = len(job.labeled) * (1 + augmented_views(settings.probe_views, len(job.labeled))) + held
     return times(views, speeds.view, speeds.passes[model])

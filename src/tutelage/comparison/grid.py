@@ -11,6 +11,7 @@ from tutelage.comparison.table import BEST, Cell
 from tutelage.comparison.variants import Variant, make_variants, of_method, varied
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
+from tutelage.methods.pretraining import PRETRAINING
 from tutelage.models.sources import is_path
 from tutelage.recipe import Recipe
 
@@ -113,7 +114,7 @@ def make_grid(
         methods: Keys of ``METHODS``.
         labels: Amounts; the recipe's if none is given.
         seeds: How many, counted from the recipe's seed.
-        transfers: ``NAME=PATH`` each, or a ``NAME`` alone for the rest of the labeled data; the recipe's own set if
+        transfers: ``NAME=PATH`` each, or a ``NAME`` alone for the labeled data, labels left out; the recipe's own if
             none is given.
         starts: ``random`` or ``pretrained``; the recipe's if none is given.
         budgets: FLOPs (``2e13``) or seconds (``300s``).
@@ -157,8 +158,10 @@ def recipe_of(recipe: Recipe, grid: Grid, cell: Cell) -> Recipe:
         "seed": cell.seed,
         "start": cell.start,
         "data": asked.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
-        "distill": asked.distill.model_copy(update={"snapshots": grid.shares}),
-        "pretrain": asked.pretrain.model_copy(update={"snapshots": grid.shares}),
+        **{
+            section: getattr(asked, section).model_copy(update={"snapshots": grid.shares})
+            for section in PRETRAINING.values()
+        },
     }
     return asked.model_copy(update=changes)
 
@@ -177,7 +180,7 @@ def _transfers(texts: Sequence[str]) -> dict[str, str | None]:
         name, equals, path = text.partition("=")
         if not name or (equals and not path):
             raise RecipeError(
-                f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the rest of the labeled data"
+                f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the labeled data, labels left out"
             )
         if name in found:
             raise RecipeError(f"--transfer: {name!r} is given twice; each transfer set needs a name of its own")

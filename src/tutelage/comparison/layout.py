@@ -19,6 +19,7 @@ from tutelage.data.splits import folds
 from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.job import Job
+from tutelage.methods.pretraining import pretraining_section
 from tutelage.pipeline import check_models, check_places, make_job, resolve
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
@@ -81,14 +82,17 @@ class Layout:
     def _any(self) -> PreparedData:
         return next(iter(self._data.values()))
 
+    def _whole(self, cell: Cell) -> PreparedData:
+        """Return the data of a cell, no label drawn yet."""
+        return self._any if cell.transfer is None else self._data[cell.transfer]
+
     def job(self, cell: Cell, run: Run, progress: Progress) -> Job:
         """Return the job of a cell, within its budget.
 
         Raises:
             TutelageError: The budget or the data do not allow it.
         """
-        whole = self._any if cell.transfer is None else self._data[cell.transfer]
-        data = draw_labels(whole, cell.labels, seed=cell.seed)
+        data = draw_labels(self._whole(cell), cell.labels, seed=cell.seed)
         asked = self._recipe(cell)
         if cell.compute != BEST:
             asked = self._within_budget(asked, cell, data, run)
@@ -142,24 +146,40 @@ class Layout:
         return read_timed(self._folder / SPEEDS, Models.of(self.recipe))
 
     def _models(self, cell: Cell) -> Models:
-        return Models.of(self._recipe(cell), taught=METHODS[cell.method].needs_teacher)
+        recipe, method, alone = self._recipe(cell), METHODS[cell.method], None
+        if "self-distill" in method.stages:
+            assert recipe.views.student_size is not None
+            images = len(self._whole(cell).transfer)
+            size = recipe.views.student_size
+            alone = recipe.dino.resolved(images, student=recipe.student, student_size=size).step
+        pairs, told = None, self._whole(cell).pairs
+        if method.pairing is not None and told is not None:
+            pairs = recipe.clip.step(len(told))
+        return Models.of(recipe, taught=method.needs_teacher, alone=alone, pairs=pairs)
 
     def _uses(self) -> list[Use]:
         return uses((cell.method, self._models(cell)) for cell in self._kinds())
 
     def _kinds(self) -> list[Cell]:
-        """Return a cell of each method in each variant; models and views do not depend on what the rest is."""
-        found: dict[tuple[str, str], Cell] = {}
+        """Return a cell of each method, variant and transfer set; models do not depend on what the rest is."""
+        found: dict[tuple[str, str, str | None], Cell] = {}
         for cell in self.grid.cells:
-            found.setdefault((cell.method, cell.variant), cell)
+            found.setdefault((cell.method, cell.variant, cell.transfer), cell)
         return list(found.values())
 
     def _measured(self, use: Use) -> Speeds:
         some = next(cell for cell in self._kinds() if self._models(cell) == use.models)
-        whole = self._any if some.transfer is None else self._data[some.transfer]
-        data = draw_labels(whole, max(self.grid.labels, key=self._drawn), seed=some.seed)
+        data = draw_labels(self._whole(some), max(self.grid.labels, key=self._drawn), seed=some.seed)
         job = make_job(resolve(self._recipe(some), data), data, Run(self._folder), self._here, Quiet())
-        return measure_speeds(job, use.lessons, teacher=bool(use.models.teachers), adapted=use.adapted)
+        models = use.models
+        return measure_speeds(
+            job,
+            use.lessons,
+            teacher=bool(models.teachers),
+            adapted=use.adapted,
+            alone=bool(models.alone),
+            pairing=use.pairing,
+        )
 
     def _drawn(self, labels: str) -> int:
         return len(draw_labels(self._any, labels, seed=self.grid.seeds[0]).labeled)
@@ -168,7 +188,7 @@ class Layout:
         """Return a cell's recipe with as many epochs as its budget allows of what its method can do longer."""
         budget = next(each for each in self.grid.budgets if each.name == cell.compute)
         method = METHODS[cell.method]
-        part = "distill" if method.needs_transfer else "pretrain" if method.needs_pretraining else "finetune"
+        part = "pseudo_label" if method.rounds else pretraining_section(method.stages) or "finetune"
 
         def with_epochs(epochs: int) -> tuple[Recipe, Spent]:
             longer = getattr(asked, part).model_copy(update={"epochs": epochs})

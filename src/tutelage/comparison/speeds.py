@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from tutelage.comparison.bank_speed import BANKS, bank_turn
 from tutelage.comparison.table import Spent
-from tutelage.data.batch import DEFAULT_GROUP
+from tutelage.data.batch import DEFAULT_GROUP, Batch
 from tutelage.data.images import DecodedImages, short_side
 from tutelage.data.loader import Loader, ViewGroup
+from tutelage.data.samples import Samples
 from tutelage.ledger import counted
+from tutelage.methods.align import pair_phase
 from tutelage.methods.job import Job
-from tutelage.methods.lessons import Lesson
+from tutelage.methods.lessons import Lesson, widths_of
+from tutelage.methods.pair_targets import teachers_text
+from tutelage.methods.pairs import Pairing, pair_groups
+from tutelage.methods.self_distill import self_distillation_phase, view_groups
 from tutelage.models.model import Model
+from tutelage.models.outputs import Outputs
 from tutelage.objectives import Objective, Supervised
 from tutelage.training.loop import train
 from tutelage.training.phase import LiveTeacher, Phase, TargetSource
@@ -66,9 +73,11 @@ class Speeds:
     Attributes:
         view: Decoding aside, cutting one view (no FLOPs).
         decode: Decoding an image (no FLOPs).
-        passes: A forward pass of ``student`` and ``teacher``; of all teachers together if there are several.
-        steps: A training step on an image of a large batch: ``student``, ``teacher`` on labels, and each lesson by
-            its name, the teacher's own pass left out.
+        passes: A forward pass of ``student`` and ``teacher``; of all teachers together if there are several. Of a
+            CLIP teacher that is mimicked, ``teacher-text`` is that of its text tower.
+        steps: A training step on an image of a large batch: ``student``, ``teacher`` on labels, each lesson by its
+            name, the teacher's own pass left out, and ``self-distill``, its teacher's pass and its views included;
+            ``banks``, what memory banks of :data:`tutelage.comparison.bank_speed.TIMED` rows add to a step.
         training: The same of batches of any size.
     """
 
@@ -131,7 +140,15 @@ def step_speed(small: Step, large: Step) -> StepSpeed:
     return StepSpeed(fixed, image, large.flops / large.images)
 
 
-def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool, adapted: bool = True) -> Speeds:
+def measure_speeds(
+    job: Job,
+    lessons: Mapping[str, Lesson],
+    *,
+    teacher: bool,
+    adapted: bool = True,
+    alone: bool = False,
+    pairing: Pairing | None = None,
+) -> Speeds:
     """Measure a comparison's models on a few of its labeled images: a few seconds, and nothing is kept.
 
     Args:
@@ -139,11 +156,19 @@ def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool, ad
         lessons: That will be taught.
         teacher: Whether there is one; several only teach without lessons.
         adapted: Whether the teacher will be trained, too.
+        alone: Whether the student will learn from itself.
+        pairing: What image-text pairs will teach it, if there are any.
     """
     bench = _Bench(job)
     student = job.new_student()
     passes = {"student": bench.forward(student)}
     timed = {"student": bench.steps(student, {"supervised": Supervised(job.task)})}
+    if alone:
+        timed["self-distill"] = bench.self_distillation(student)
+    if pairing is not None:
+        timed["align"] = bench.pairs(student, pairing)
+    if pairing == "mimic":
+        passes["teacher-text"] = bench.texts(teachers_text(job))
     for name in job.recipe.teachers if teacher else ():
         taught = job.new_teacher(name)
         own = bench.forward(taught)
@@ -152,6 +177,8 @@ def measure_speeds(job: Job, lessons: Mapping[str, Lesson], *, teacher: bool, ad
         for lesson in lessons.values():
             objective = lesson.of(student, lesson.shapes_of(taught, len(job.labeled.classes)), temperature=1.0)
             timed[lesson.name] = bench.steps(student, {lesson.name: objective}, taught, own)
+            if lesson.contrasts:
+                timed[BANKS] = bench.banks(widths_of(lesson.shapes_of(taught, len(job.labeled.classes))))
         if adapted:
             taught.requires_grad_(True)
             timed["teacher"] = bench.steps(taught, {"supervised": Supervised(job.task)})
@@ -212,26 +239,90 @@ class _Bench:
         """
         sources: dict[str, TargetSource] = {} if teacher is None else {"teacher": LiveTeacher(teacher)}
         weighted = {name: (objective, 1.0) for name, objective in objectives.items()}
+
+        def phase(loader: Loader) -> Phase:
+            schedule = Schedule(steps=STEPS, batch_size=loader.batch_size, learning_rate=1e-4)
+            return Phase("speed", loader, weighted, schedule, teachers=sources)
+
+        # A step's loader cuts its views in the time that is measured, and they are counted on their own.
+        beside = Spent(self.viewing + self.decoding + own.seconds, own.flops)
+        return self._timed(model, phase, self._loader, beside)
+
+    def self_distillation(self, student: Model) -> tuple[Step, Step]:
+        """Time steps in which a student learns from itself, as :meth:`steps`; all of their views are counted."""
+        groups = view_groups(self._job.recipe)
+
+        def phase(loader: Loader) -> Phase:
+            whole = self_distillation_phase(self._job, student, loader)
+            return replace(whole, schedule=whole.schedule.model_copy(update={"steps": STEPS}))
+
+        return self._timed(student, phase, lambda size: self._loader(size, groups), Spent(self.decoding, 0.0))
+
+    def pairs(self, student: Model, pairing: Pairing) -> tuple[Step, Step]:
+        """Time steps in which a student learns from pairs, as :meth:`steps`; what a teacher says is made up."""
+
+        def made_up(batch: Batch, groups: Sequence[str], needs: frozenset[str]) -> Mapping[str, Outputs]:
+            same = torch.ones(len(batch), 2, device=batch.indices.device)
+            return {group: Outputs(embedding=same) for group in groups}
+
+        def phase(loader: Loader) -> Phase:
+            teachers = {"teacher": made_up, "teacher-text": made_up}
+            whole, _ = pair_phase(self._job, student, loader, pairing, teachers)
+            return replace(whole, schedule=whole.schedule.model_copy(update={"steps": STEPS}))
+
+        beside = Spent(self.viewing + self.decoding, 0.0)
+        told = replace(self._some.without_targets(), texts=self._captions())
+        groups = pair_groups(self._job.recipe)
+        return self._timed(student, phase, lambda size: self._loader(size, groups, told), beside)
+
+    def texts(self, model: Model) -> Spent:
+        """Time a text tower's pass; returns what a text costs."""
+        captions = self._captions()
+
+        def run() -> None:
+            with torch.no_grad(), precision(self._job.world.device):
+                model(captions, frozenset({"embedding"}))
+
+        model.eval()
+        return Spent(median_seconds(run, SECONDS) / self._count, counted(run)[1] / self._count)
+
+    def _captions(self) -> list[str]:
+        """Return a text for each image, of those that there will be."""
+        assert self._job.pairs is not None
+        assert self._job.pairs.texts is not None
+        texts = self._job.pairs.texts
+        return [texts[row % len(texts)] for row in range(self._count)]
+
+    def _timed(
+        self, model: Model, phase: Callable[[Loader], Phase], loader: Callable[[int], Loader], beside: Spent
+    ) -> tuple[Step, Step]:
+        """Train for a few steps on a few images, and on all; what an image costs ``beside`` is left out."""
         found = []
         for wanted in (min(FEW, max(2, self._count // 2)), self._count):
-            loader = self._loader(wanted)
-            size = loader.batch_size
-            schedule = Schedule(steps=STEPS, batch_size=size, learning_rate=1e-4)
-            watch = Stopwatch(math.inf)
-            phase = Phase("speed", loader, weighted, schedule, teachers=sources)
-            trained = train(phase, model, world=self._job.world, seed=0, progress=watch)
-            # A step's loader cuts its views in the time that is measured, and they are counted on their own.
-            seconds = watch.median - size * (self.viewing + self.decoding + own.seconds)
-            found.append(Step(size, max(0.0, seconds), max(0.0, trained.cost.flops / STEPS - size * own.flops)))
+            batches = loader(wanted)
+            size, watch = batches.batch_size, Stopwatch(math.inf)
+            trained = train(phase(batches), model, world=self._job.world, seed=0, progress=watch)
+            seconds = max(0.0, watch.median - size * beside.seconds)
+            found.append(Step(size, seconds, max(0.0, trained.cost.flops / STEPS - size * beside.flops)))
         return found[0], found[1]
 
-    def _loader(self, batch_size: int) -> Loader:
+    def banks(self, widths: Mapping[str, int]) -> tuple[Step, Step]:
+        """Time what memory banks add to steps on a few images, and on all."""
+        found = []
+        for images in (min(FEW, max(2, self._count // 2)), self._count):
+            turn = bank_turn(widths, images, self._job.world.device)
+            found.append(Step(images, median_seconds(turn, SECONDS), counted(turn)[1]))
+        return found[0], found[1]
+
+    def _loader(
+        self, batch_size: int, groups: Mapping[str, ViewGroup] | None = None, samples: Samples | None = None
+    ) -> Loader:
         settings, device = self._job.recipe.views, self._job.world.device
         assert settings.policy is not None
         assert settings.size is not None
         return Loader(
-            self._some,
-            {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)},
+            samples or self._some,
+            groups or {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)},
             batch_size=batch_size,
             seed=0,
             images=self._images,

@@ -58,10 +58,10 @@ class Spent:
 
 @dataclass(frozen=True)
 class Point:
-    """A checkpoint on the way through pretraining, finetuned and tested as the last one is.
+    """A checkpoint on the way through pretraining, finetuned and tested as the last one is; or a round's student.
 
     Attributes:
-        share: Of the pretraining that was done, in 0..1.
+        share: Of the pretraining (or the rounds) that was done, in 0..1.
         spent: On pretraining until then: adapting the teacher, its forward passes and building caches included.
         score: The primary metric on the test set.
     """
@@ -84,10 +84,12 @@ class Outcome:
         teacher_mode: How the teacher that taught was adapted: ``probe`` or ``finetune``; ``None`` without such a one.
         teacher_score: Its primary metric on the test set.
         chosen: Candidate of the last finetuning that held-out labels chose: ``"finetune-0.001"``, ``"probe-0.01"``.
-        pretraining: Spent before the last finetuning: adapting, teacher passes, building caches, pretraining.
+        pretraining: Spent before the last finetuning: adapting, teacher passes, building caches, pretraining. All
+            that the rounds of learning from pseudo-labels take.
         finetuning: Spent on the last finetuning, its choices included.
         curve: Checkpoints in order; the last one is the cell itself (share 1). Empty without pretraining.
         right: Which test items were predicted correctly; ``None`` for a task without single answers.
+        collapsed: How the outputs of its pretraining have collapsed, in words; ``None`` if none have.
     """
 
     cell: Cell
@@ -102,6 +104,7 @@ class Outcome:
     finetuning: Spent = Spent(0.0, 0.0)
     curve: tuple[Point, ...] = ()
     right: Right | None = None
+    collapsed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain data, with which test items each cell got right as hexadecimal bits."""
     outcomes = [
         {
-            **dataclasses.asdict(dataclasses.replace(outcome, right=None)),
+            **_without(dataclasses.asdict(dataclasses.replace(outcome, right=None)), "collapsed"),
             "cell": _cell(outcome.cell),
             "right": _packed(outcome.right),
         }
@@ -159,7 +162,12 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(cell).items() if key != "variant" or value}
+    return _without(dataclasses.asdict(cell), "variant")
+
+
+def _without(data: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return data without a key that earlier versions do not know, where it says nothing."""
+    return {name: value for name, value in data.items() if name != key or value}
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.comparison.bank_speed import BANKS
 from tutelage.comparison.speeds import Speeds
 from tutelage.errors import RunError
 from tutelage.methods import METHODS
 from tutelage.methods.lessons import Lesson
+from tutelage.methods.pairs import Pairing
 from tutelage.recipe import Recipe
 from tutelage.run import write_json
 
@@ -25,20 +27,39 @@ class Models:
         teachers: Names; none for a method that has none.
         student: Its name.
         views: Settings, plain data.
+        alone: What a step depends on in which the student learns from itself (``DinoSettings.step``); empty for a
+            method that has none.
+        pairs: What a step depends on in which it learns from image-text pairs (``ClipSettings.step``); empty for a
+            method that has none.
     """
 
     teachers: Sequence[str]
     student: str
     views: Mapping[str, Any]
+    alone: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, *, taught: bool = True) -> Models:
+    def of(
+        cls,
+        recipe: Recipe,
+        *,
+        taught: bool = True,
+        alone: Mapping[str, Any] | None = None,
+        pairs: Mapping[str, Any] | None = None,
+    ) -> Models:
         """Return those of a recipe whose views are resolved; without its teachers for a method that has none."""
-        return cls(list(recipe.teachers) if taught else [], recipe.student, recipe.views.model_dump(mode="json"))
+        views = recipe.views.model_dump(mode="json")
+        return cls(list(recipe.teachers) if taught else [], recipe.student, views, alone or {}, pairs or {})
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more than a student that learns from labels."""
+        return bool(self.teachers or self.alone or self.pairs)
 
     def include(self, others: Models) -> bool:
-        """Return whether others are among these: the same, or the same student without a teacher."""
-        if others.teachers:
+        """Return whether others are among these: the same, or the same student that learns from labels alone."""
+        if others.more:
             return self == others
         return (self.student, _seen(self.views)) == (others.student, _seen(others.views))
 
@@ -66,9 +87,16 @@ class Use:
         """Whether the teacher is trained."""
         return any("adapt-finetune" in METHODS[method].stages for method in self.methods)
 
+    @property
+    def pairing(self) -> Pairing | None:
+        """What pairs teach, if there are any."""
+        return next((found for method in self.methods if (found := METHODS[method].pairing) is not None), None)
+
     def known(self, speeds: Speeds) -> bool:
         """Return whether the speeds say all that is needed."""
-        steps = {*self.lessons, "student", *(["teacher"] if self.adapted else [])}
+        own = [*(["self-distill"] if self.models.alone else []), *(["align"] if self.models.pairs else [])]
+        banks = [BANKS] if any(lesson.contrasts for lesson in self.lessons.values()) else []
+        steps = {*self.lessons, "student", *own, *banks, *(["teacher"] if self.adapted else [])}
         return steps <= speeds.steps.keys() and (not self.models.teachers or "teacher" in speeds.passes)
 
 
@@ -84,7 +112,7 @@ def uses(asked: Iterable[tuple[str, Models]]) -> list[Use]:
     """
     found: list[Use] = []
     # Those without a teacher come last: the student of any other tells how fast theirs is.
-    for method, models in sorted(asked, key=lambda each: not each[1].teachers):
+    for method, models in sorted(asked, key=lambda each: not each[1].more):
         place = next((place for place, use in enumerate(found) if use.models.include(models)), len(found))
         known = found[place].methods if place < len(found) else ()
         found[place : place + 1] = [Use(found[place].models if known else models, (*known, method))]

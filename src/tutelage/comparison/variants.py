@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tutelage.errors import RecipeError, TutelageError, UnknownNameError
+from tutelage.methods.pretraining import PRETRAINING
 from tutelage.recipe import Recipe, make_recipe, parse_setting
 
 AXES = {
@@ -16,8 +17,7 @@ AXES = {
     "start": "--start",
     "data.labels": "--labels",
     "data.transfer": "--transfer",
-    "distill.snapshots": "--points",
-    "pretrain.snapshots": "--points",
+    **{f"{section}.snapshots": "--points" for section in PRETRAINING.values()},
 }
 """Keys that other options vary."""
 

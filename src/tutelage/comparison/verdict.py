@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tutelage.comparison.effects import alike, unvaried
 from tutelage.comparison.findings import Contender, Group, Summary, outcomes_by_place, ranked
@@ -12,7 +12,9 @@ from tutelage.comparison.table import BEST, Comparison, Outcome
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import percent, plural, signed
 
-WITHOUT_TEACHER = frozenset({"scratch", "supervised", "stl"})
+WITHOUT_TEACHER = frozenset(
+    {"scratch", "supervised", "clip", "dino", "stl", "pseudo-label", "pseudo-label-supervised", "pseudo-label-dino"}
+)
 """Methods that learn from no teacher."""
 
 HELD = frozenset({"aft", "kd", "rkd", "ft", "b-tuning"})
@@ -25,19 +27,36 @@ def verdicts(comparison: Comparison) -> list[str]:
     """Return a paragraph on each group of comparable contenders, then what limits all of them."""
     groups = ranked(comparison)
     sentences = [_group(comparison, group, members) for group, members in groups.items()]
-    failed = Counter(
-        contender_words(contender)
-        for (contender, _), outcomes in outcomes_by_place(comparison).items()
-        for outcome in outcomes
-        if outcome.error is not None
-    )
+    runs = plural(len(comparison.outcomes), "run")
+    failed = _counted(comparison, lambda outcome: outcome.error is not None)
     if failed:
-        who = ", ".join(f"{words}: {count}" for words, count in failed.items())
-        runs = plural(len(comparison.outcomes), "run")
-        sentences.append(f"{failed.total()} of {runs} failed and left no score ({who}); means are over the others.")
+        sentences.append(
+            f"{failed.total()} of {runs} failed and left no score ({_who(failed)}); means are over the others."
+        )
+    collapsed = _counted(comparison, lambda outcome: outcome.collapsed is not None)
+    if collapsed:
+        why = next(outcome.collapsed for outcome in comparison.outcomes if outcome.collapsed is not None)
+        sentences.append(
+            f"The pretraining of {collapsed.total()} of {runs} collapsed ({_who(collapsed)}): what was finetuned had "
+            f"learned next to nothing. Of the first, {why}."
+        )
     if any(sum(member.mean is not None for member in members) > 2 for members in groups.values()):
         sentences.append("The intervals are not corrected for the number of comparisons.")
     return sentences
+
+
+def _counted(comparison: Comparison, holds: Callable[[Outcome], bool]) -> Counter[str]:
+    """Return of how many runs something holds, by contender."""
+    return Counter(
+        contender_words(contender)
+        for (contender, _), outcomes in outcomes_by_place(comparison).items()
+        for outcome in outcomes
+        if holds(outcome)
+    )
+
+
+def _who(counts: Counter[str]) -> str:
+    return ", ".join(f"{words}: {count}" for words, count in counts.items())
 
 
 def contender_words(contender: Contender) -> str:

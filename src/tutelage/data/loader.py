@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from tutelage.errors import DataError, RecipeError
 from tutelage.models.preprocess import PairInputs, RawInputs
 from tutelage.views import mix, mix_targets, pairing, render, sample_views
 from tutelage.views.policy import ViewPolicy, Views
+
+Result = TypeVar("Result")
 
 AHEAD = 3
 """Batches prepared while the model trains."""
@@ -153,12 +156,14 @@ class Loader:
 
     def _batch(self, rows: IntArray, view: int, partners: IntArray | None) -> Batch:
         inputs: dict[str, RawInputs] = {}
-        targets = None if self._targets is None else self._targets[torch.from_numpy(rows)]
+        targets = self._targets_of(rows)
         first = view * self._shots  # no two views of a sample share a number, and with it their crop and flip
+        # All views of a sample are cut from one decoding of it. Of mixed ones there is a single one, and its partner.
+        pictures = self._pictures(rows) if self._images is not None and partners is None else None
         for name, group in self.groups.items():
             images: Tensor | None = None
             if self._images is not None:
-                images, targets = self._render(group, rows, first, partners, targets)
+                images, targets = self._render(group, rows, first, partners, targets, pictures)
                 first += group.count
             texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
             if images is None:
@@ -169,32 +174,52 @@ class Loader:
         return Batch(inputs, counts, torch.from_numpy(rows), targets, view=view, rows=rows)
 
     def _render(
-        self, group: ViewGroup, rows: IntArray, first: int, partners: IntArray | None, targets: Tensor | None
+        self,
+        group: ViewGroup,
+        rows: IntArray,
+        first: int,
+        partners: IntArray | None,
+        targets: Tensor | None,
+        pictures: list[Tensor] | None,
     ) -> tuple[Tensor, Tensor | None]:
         if partners is None:
-            shots = [self._shown(group, rows, first + shot, None)[0] for shot in range(group.count)]
+            assert pictures is not None
+            shots = [self._shown(group, rows, first + shot, None, pictures)[0] for shot in range(group.count)]
             return _together(shots), targets
         # Partners that are not in the batch are rendered for it, and left out afterwards.
         every = np.concatenate([rows, np.setdiff1d(partners[rows], rows)])
-        images, views = self._shown(group, every, first, partners)
+        images, views = self._shown(group, every, first, partners, self._pictures(every))
         where = {int(row): position for position, row in enumerate(every)}
         positions = np.array([where[int(mate)] for mate in views.partner])
-        if targets is not None:
-            assert self._targets is not None
-            shares = F.one_hot(self._targets[torch.from_numpy(every)], len(self.samples.classes)).float()
+        known = self._targets_of(every)
+        if known is not None:
+            shares = known if known.is_floating_point() else F.one_hot(known, len(self.samples.classes)).float()
             targets = mix_targets(shares, torch.from_numpy(views.weight), torch.from_numpy(positions))[: len(rows)]
         return mix(images, views, positions)[: len(rows)], targets
 
-    def _shown(
-        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None
-    ) -> tuple[Tensor, Views]:
-        """Render one view of each row, not yet mixed; workers share the rows."""
+    def _targets_of(self, rows: IntArray) -> Tensor | None:
+        """Return the targets of some rows, shares of the classes as float32; ``None`` where there are none."""
+        if self._targets is None:
+            return None
+        found = self._targets[torch.from_numpy(rows)]
+        return found.float() if found.is_floating_point() else found
+
+    def _pictures(self, rows: IntArray) -> list[Tensor]:
+        """Return the images that the views of some rows are cut from; workers share the rows."""
         source = self._images
         assert source is not None
-        edges = np.linspace(0, len(rows), min(self._workers, len(rows)) + 1).astype(int).tolist()
+        return list(itertools.chain(*self._share(lambda part: source.get(rows[part]), len(rows))))
+
+    def _share(self, work: Callable[[slice], Result], rows: int) -> Iterator[Result]:
+        """Return what some work makes of each part of so many rows."""
+        edges = np.linspace(0, rows, min(self._workers, rows) + 1).astype(int).tolist()
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-        share = map if self._inline else self._pool.map
-        pictures = list(itertools.chain(*share(lambda part: source.get(rows[part]), parts)))
+        return map(work, parts) if self._inline else self._pool.map(work, parts)
+
+    def _shown(
+        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None, pictures: list[Tensor]
+    ) -> tuple[Tensor, Views]:
+        """Render one view of each row, not yet mixed; workers share the rows."""
         views = sample_views(
             group.policy,
             self.samples.keys[rows],
@@ -210,7 +235,7 @@ class Loader:
 
         if self._device is not None and self._device.type != "cpu":
             return shown(slice(None)), views  # the device works on all of them at once
-        return _together(list(share(shown, parts))), views
+        return _together(list(self._share(shown, len(rows)))), views
 
 
 def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:

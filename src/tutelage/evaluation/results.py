@@ -10,6 +10,8 @@ from typing import Any
 from tutelage.data.prepare import PreparedData
 from tutelage.data.problems import summarize
 from tutelage.methods.job import Job
+from tutelage.methods.pretraining import collapse_of
+from tutelage.methods.pseudo_label import found_in_rounds
 from tutelage.models.model import parameter_count
 from tutelage.run import SCHEMA, Stage, versions
 
@@ -56,7 +58,7 @@ def collect(
     model = job.new_student()
     student = {"name": recipe.student, "params": parameter_count(model), **model.encoder.source}
     teacher: Any = stages["adapt"].results["teacher"] if "adapt" in stages else None
-    if "features" in stages:
+    if teacher is None and "features" in stages:
         teacher = stages["features"].results["teachers"]
     return {
         "schema": SCHEMA,
@@ -72,11 +74,14 @@ def collect(
         "metrics": {"val": _held_out(stages), "test": evaluated.results["student"]},
         "teacher_metrics": evaluated.results["teacher"],
         "agreement": evaluated.results.get("agreement"),
+        "collapsed": collapse_of(stages),
+        "rounds": found_in_rounds(stages),
         "cost": _cost(spent),
         "baselines": {
             name: {
                 "metrics": {"val": _held_out(theirs), "test": judged.results["student"]},
                 "cost": _cost([*theirs.values(), judged]),
+                "collapsed": collapse_of(theirs),
             }
             for name, (theirs, judged) in baselines.items()
         },

@@ -8,14 +8,20 @@ from functools import partial
 from typing import Literal
 
 from tutelage.methods.adapt import adapt, adapt_in
+from tutelage.methods.align import align
 from tutelage.methods.distill import distill
 from tutelage.methods.features import features
 from tutelage.methods.finetune import finetune
 from tutelage.methods.job import Job
 from tutelage.methods.judge import judge
 from tutelage.methods.lessons import LESSONS, Lesson
+from tutelage.methods.pair_targets import pair_targets
+from tutelage.methods.pairs import Pairing
 from tutelage.methods.pretrain import pretrain
+from tutelage.methods.pretraining import UNLABELED, pretraining_section
+from tutelage.methods.pseudo_label import MOST_ROUNDS, label, train_round
 from tutelage.methods.regularize import rate, regularize
+from tutelage.methods.self_distill import self_distill
 from tutelage.methods.targets import targets
 from tutelage.run import Stage
 
@@ -32,29 +38,47 @@ class Method:
         stages: In order, by name; the last one leaves the student.
         start: Where the student starts unless the recipe says otherwise.
         lesson: What a teacher teaches on unlabeled data; ``None`` where none does.
-        held: Whether teachers' features of the labeled images hold the student; it may have several teachers.
+        held: Name of the regularizer by which teachers' features of the labeled images hold the student, if they do;
+            it may have several teachers, unless it has a lesson, too.
+        pairing: What image-text pairs teach; ``None`` where there are none.
     """
 
     summary: str
     stages: Mapping[str, StageFunction]
     start: Literal["random", "pretrained"] = "random"
     lesson: Lesson | None = None
-    held: bool = False
+    held: str | None = None
+    pairing: Pairing | None = None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a teacher must be named."""
-        return self.lesson is not None or self.held
+        return self.lesson is not None or self.held is not None or self.pairing == "mimic"
+
+    @property
+    def several_teachers(self) -> bool:
+        """Whether it may have more than one."""
+        return self.held is not None and self.lesson is None
 
     @property
     def needs_transfer(self) -> bool:
         """Whether it learns from unlabeled data."""
-        return "distill" in self.stages
+        return any(name in self.stages for name in UNLABELED)
 
     @property
     def needs_pretraining(self) -> bool:
         """Whether it learns from labels of another task."""
         return "pretrain" in self.stages
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the student has learned something before it sees the labels."""
+        return pretraining_section(self.stages) is not None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the student learns from its own predictions, in rounds."""
+        return "label-2" in self.stages
 
 
 def _taught(lesson: str) -> dict[str, StageFunction]:
@@ -65,14 +89,25 @@ def _taught(lesson: str) -> dict[str, StageFunction]:
     }
 
 
+def _holding(regularizer: str) -> dict[str, StageFunction]:
+    """Return the stages of learning from the labels, held by teachers' features."""
+    return {"features": features, "rate": rate, "finetune": partial(regularize, name=regularizer)}
+
+
 def _held(summary: str, regularizer: str) -> Method:
-    """Return a method whose student is held by teachers' features while it learns from the labels."""
-    stages: dict[str, StageFunction] = {
-        "features": features,
-        "rate": rate,
-        "finetune": partial(regularize, name=regularizer),
-    }
-    return Method(f"finetune a pretrained student {summary}", stages, start="pretrained", held=True)
+    """Return a method whose pretrained student is held by teachers' features while it learns from the labels."""
+    return Method(
+        f"finetune a pretrained student {summary}", _holding(regularizer), start="pretrained", held=regularizer
+    )
+
+
+def _in_rounds() -> dict[str, StageFunction]:
+    """Return the stages of learning from pseudo-labels, for as many rounds as a recipe may have."""
+    stages: dict[str, StageFunction] = {"finetune": finetune}
+    for number in range(2, MOST_ROUNDS + 1):
+        stages[f"label-{number}"] = partial(label, number=number)
+        stages[f"train-{number}"] = partial(train_round, number=number)
+    return stages
 
 
 _ADAPTED: dict[str, StageFunction] = {
@@ -86,6 +121,20 @@ METHODS: dict[str, Method] = {
     "supervised": Method(
         "pretrain the student on another labeled set (data.pretraining), finetune on the labels",
         {"pretrain": pretrain, "finetune": finetune},
+    ),
+    "clip": Method(
+        "tell which text belongs to which image (data.pairs), by contrast, finetune on the labels",
+        {"align": align, "finetune": finetune},
+        pairing="contrast",
+    ),
+    "clip-mimic": Method(
+        "find images and texts (data.pairs) as alike as a CLIP teacher does, finetune on the labels",
+        {"targets": pair_targets, "align": partial(align, pairing="mimic"), "finetune": finetune},
+        pairing="mimic",
+    ),
+    "dino": Method(
+        "teach the student by its own moving average on unlabeled data (self-distillation), finetune on the labels",
+        {"self-distill": self_distill, "finetune": finetune},
     ),
     "agnostic-patch": Method(
         "match the pretrained teacher's patch features on unlabeled data, finetune on the labels",
@@ -126,6 +175,25 @@ METHODS: dict[str, Method] = {
         "task-oriented without its last stage: the student learns from the teacher alone",
         {**_ADAPTED, **_taught("logits"), "judge": judge},
         lesson=LESSONS["logits"],
+    ),
+    "task-oriented-aft": Method(
+        "task-oriented, and held by the teacher's features (as in aft) while it finetunes on the labels",
+        {**_ADAPTED, **_taught("logits"), **_holding("aft")},
+        lesson=LESSONS["logits"],
+        held="aft",
+    ),
+    "pseudo-label": Method(
+        "finetune on the labels, label unlabeled data by the student, train it anew on both, in rounds",
+        _in_rounds(),
+        start="pretrained",
+    ),
+    "pseudo-label-supervised": Method(
+        "pseudo-label, each round from a student pretrained on another labeled set (data.pretraining)",
+        {"pretrain": pretrain, **_in_rounds()},
+    ),
+    "pseudo-label-dino": Method(
+        "pseudo-label, each round from a student pretrained by self-distillation on the unlabeled data",
+        {"self-distill": self_distill, **_in_rounds()},
     ),
     "stl": Method(
         "finetune a pretrained student on the labels alone (standard transfer learning)",

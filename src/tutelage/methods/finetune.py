@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import Field
 
 from tutelage.ledger import Cost, measured
-from tutelage.methods.choose import ranked
+from tutelage.methods.choose import Choice, ranked
 from tutelage.methods.fit import Mode, Rate, SupervisedSettings, new_fit
 from tutelage.methods.job import LABELS, Job
-from tutelage.methods.pretraining import pretrained_by
-from tutelage.models.weights import load_weights, save_weights
+from tutelage.methods.pretraining import pretrained_by, started
+from tutelage.models.model import Model
+from tutelage.models.weights import save_weights
 from tutelage.run import Stage
+from tutelage.training.loop import State
 
 
 class FinetuneSettings(SupervisedSettings):
@@ -79,17 +81,23 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
         **recipe.choosing,
     }
     after = [pretrained] if pretrained is not None else []
-    return job.stage("finetune", after, inputs, functools.partial(_work, job, pretrained), reads=LABELS)
+    return job.stage("finetune", after, inputs, functools.partial(_work, job, stages), reads=LABELS)
 
 
-def _work(job: Job, pretrained: Stage | None, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def refit(job: Job, stages: Mapping[str, Stage], student: Model, folder: Path, cost: Cost) -> State:
+    """Train another student on the labels as the finished stage has chosen to; return its weights."""
+    choice = Choice(**stages["finetune"].results["chosen"])
+    mode: Mode = "probe" if choice.group == "probe" else "finetune"
+    with measured(cost, job.world.device):
+        return new_fit(mode, job, student, job.recipe.finetune, shown=SHOWN).fitted(choice, folder, cost)
+
+
+def _work(job: Job, stages: Mapping[str, Stage], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = job.recipe.finetune
     assert settings.modes is not None
     cost = Cost()
     with measured(cost, job.world.device):
-        student = job.new_student()
-        if pretrained is not None:
-            load_weights(pretrained.folder / "student.safetensors", student)
+        student = started(job, stages)
         fits = {mode: new_fit(mode, job, student, settings, shown=SHOWN) for mode in settings.modes}
         choices = ranked(job.task, [choice for fit in fits.values() for choice in fit.choices(folder, cost)])
         best: Mode = "probe" if choices[0].group == "probe" else "finetune"

@@ -28,7 +28,7 @@ from tutelage.training.distributed import World
 if TYPE_CHECKING:
     from tutelage.recipe import Recipe
 
-Part = Literal["labeled", "validation", "transfer", "pretraining"]
+Part = Literal["labeled", "validation", "transfer", "pretraining", "pairs"]
 """Data that a stage may train or choose with."""
 
 LABELS: tuple[Part, ...] = ("labeled", "validation")
@@ -53,6 +53,7 @@ class Job:
         progress: Shows where work is.
         packs: The data's images, decoded once.
         pretraining: Labeled data of another task to pretrain on, or ``None``.
+        pairs: Images with a text each to pretrain on, or ``None``.
         prefix: Put before stage names, for baselines inside another run.
     """
 
@@ -66,6 +67,7 @@ class Job:
     progress: Progress
     packs: Packs
     pretraining: Samples | None = None
+    pairs: Samples | None = None
     prefix: str = ""
 
     def splits(self) -> list[Split]:
@@ -141,7 +143,16 @@ class Job:
         crop = self.recipe.views.crop or 1.0
         return predict_outputs(model, samples, size=preprocess.size, crop=crop, output=output, cost=cost)
 
-    def loader(self, samples: Samples, batch_size: int, *, views: int | None = None, mixed: bool = True) -> Loader:
+    def loader(
+        self,
+        samples: Samples,
+        batch_size: int,
+        *,
+        views: int | None = None,
+        mixed: bool = True,
+        groups: Mapping[str, ViewGroup] | None = None,
+        parts: Sequence[Samples] = (),
+    ) -> Loader:
         """Return a loader of augmented views for training.
 
         Args:
@@ -149,15 +160,18 @@ class Job:
             batch_size: Samples a step.
             views: Different views a sample has; new ones in every epoch if not given.
             mixed: Whether views are mixed, where the policy says so.
+            groups: View groups by name, of views no larger than the recipe's; a single one of the recipe's own views
+                if not given.
+            parts: Samples that these are made of, one after the other, where their images are packed apart.
         """
         settings = self.recipe.views
         assert settings.policy is not None
         assert settings.size is not None
         policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
-        images = self.packs.images(samples, short_side(settings.size))
+        images = self.packs.joined(parts or (samples,), short_side(settings.size))
         return Loader(
             samples,
-            {DEFAULT_GROUP: ViewGroup(policy, settings.size)},
+            {DEFAULT_GROUP: ViewGroup(policy, settings.size)} if groups is None else groups,
             batch_size=batch_size,
             seed=self.recipe.seed,
             images=images,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,20 +12,42 @@ from pydantic import Field
 from tutelage.ledger import Cost
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
-from tutelage.models.weights import save_weights
+from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage, write_json
 from tutelage.training.loop import State, Trained, train
 from tutelage.training.phase import Phase
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-PRETRAINING = ("distill", "pretrain")
-"""Stages that leave a student who has learned something before it sees the labels."""
+PRETRAINING = {"distill": "distill", "pretrain": "pretrain", "self-distill": "dino", "align": "clip"}
+"""Stages that leave a student who has learned something before it sees the labels, each with its section of the
+recipe, which says how long it is (``epochs``) and which checkpoints it keeps (``snapshots``)."""
+
+UNLABELED = ("distill", "self-distill", "label-2")
+"""Stages that learn from the transfer set."""
 
 
 def pretrained_by(stages: Mapping[str, Stage]) -> Stage | None:
     """Return the stage that pretrained the student, if one did."""
     return next((stages[name] for name in PRETRAINING if name in stages), None)
+
+
+def started(job: Job, stages: Mapping[str, Stage]) -> Model:
+    """Build the student as it is before it sees the labels: as its pretraining left it, or at its start."""
+    student, pretraining = job.new_student(), pretrained_by(stages)
+    if pretraining is not None:
+        load_weights(pretraining.folder / "student.safetensors", student)
+    return student
+
+
+def collapse_of(stages: Mapping[str, Stage]) -> str | None:
+    """Return how the outputs of a pretraining have collapsed, in words; ``None`` if none are known to have."""
+    return next((stage.results["why"] for stage in stages.values() if stage.results.get("collapsed")), None)
+
+
+def pretraining_section(stages: Container[str]) -> str | None:
+    """Return the section of the recipe that says how long a method with these stages pretrains, if it does."""
+    return next((section for name, section in PRETRAINING.items() if name in stages), None)
 
 
 def snapshot(share: float) -> str:

@@ -1,6 +1,6 @@
 """Standard transfer learning, and the methods that hold a student by teachers' features as it learns from labels.
 
-The student starts from its own weights, as a rule pretrained ones, and never sees unlabeled data.
+The student starts from its own weights, as a rule pretrained ones, or as a pretraining by a teacher has left it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from tutelage.ledger import Cost, measured
 from tutelage.methods.choose import Choice
 from tutelage.methods.features import stored_features
 from tutelage.methods.finetune import SHOWN, FinetuneSettings
-from tutelage.methods.fit import FinetuneFit, Held
+from tutelage.methods.fit import FinetuneFit, Held, rate_of
 from tutelage.methods.job import LABELS, Job
+from tutelage.methods.pretraining import pretrained_by, started
 from tutelage.methods.regularizers import REGULARIZERS, settings_of
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
 from tutelage.run import Stage
+from tutelage.training.loop import State
 
 
 def rate(job: Job, stages: Mapping[str, Stage], *, always: bool = False) -> Stage | None:
@@ -35,11 +37,11 @@ def rate(job: Job, stages: Mapping[str, Stage], *, always: bool = False) -> Stag
     def work(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         cost = Cost()
         with measured(cost, job.world.device):
-            choices = _fit(job, job.new_student(), settings, None).choices(folder, cost)
+            choices = _fit(job, started(job, stages), settings, None).choices(folder, cost)
         results = {"chosen": choices[0].as_dict(), "judged": [choice.as_dict() for choice in choices]}
-        return {**results, "rate": _rate_of(settings, choices[0])}, cost.as_dict()
+        return {**results, "rate": rate_of(settings.rates, choices[0].candidate)}, cost.as_dict()
 
-    return job.stage("rate", (), _inputs(job, settings), work, reads=LABELS)
+    return job.stage("rate", _after(stages), _inputs(job, settings), work, reads=LABELS)
 
 
 def regularize(job: Job, stages: Mapping[str, Stage], name: str | None = None) -> Stage:
@@ -53,21 +55,33 @@ def regularize(job: Job, stages: Mapping[str, Stage], name: str | None = None) -
     inputs = _inputs(job, settings)
     if name is not None:
         inputs["regularizer"] = {"name": name, **settings_of(name, job.recipe.regularize)}
-    after = [stages[each] for each in ("features", "rate") if each in stages]
+    after = (*_after(stages), *(stages[each] for each in ("features", "rate") if each in stages))
     return job.stage("finetune", after, inputs, functools.partial(_work, job, stages, settings, name), reads=LABELS)
+
+
+def refit_held(job: Job, stages: Mapping[str, Stage], student: Model, folder: Path, cost: Cost) -> State:
+    """Train another student on the labels as the finished stage has chosen to; return its weights."""
+    found = stages["finetune"].results
+    settings = job.recipe.finetune.model_copy(update={"learning_rates": (found["rate"],)})
+    held = _held(job, stages, found["regularizer"]["name"]) if "regularizer" in found else None
+    with measured(cost, job.world.device):
+        return _fit(job, student, settings, held).fitted(Choice(**found["chosen"]), folder, cost)
+
+
+def _held(job: Job, stages: Mapping[str, Stage], name: str | None) -> Held | None:
+    if name is None:
+        return None
+    return Held(name, stored_features(job, stages), job.recipe.regularize.betas or REGULARIZERS[name].betas)
 
 
 def _work(
     job: Job, stages: Mapping[str, Stage], settings: FinetuneSettings, name: str | None, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     cost = Cost()
-    # Not measured: what storing them cost is known, even if it has to be done a second time.
-    held = None
-    if name is not None:
-        betas = job.recipe.regularize.betas or REGULARIZERS[name].betas
-        held = Held(name, stored_features(job, stages), betas)
+    # Not measured: what storing features cost is known, even if it has to be done a second time.
+    held = _held(job, stages, name)
     with measured(cost, job.world.device):
-        fit = _fit(job, job.new_student(), settings, held)
+        fit = _fit(job, started(job, stages), settings, held)
         if held is None:  # the stage before has judged all that there is to choose from
             choices = [Choice(**choice) for choice in stages["rate"].results["judged"]]
         else:
@@ -92,6 +106,11 @@ def _fit(job: Job, student: Model, settings: FinetuneSettings, held: Held | None
     return FinetuneFit(job, student, start, settings, SHOWN, mixed=False, held=held)
 
 
+def _after(stages: Mapping[str, Stage]) -> tuple[Stage, ...]:
+    pretraining = pretrained_by(stages)
+    return () if pretraining is None else (pretraining,)
+
+
 def _inputs(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
     return {
         "student": job.recipe.student,
@@ -99,7 +118,3 @@ def _inputs(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
         "finetune": settings.model_dump(mode="json", exclude={"modes", "penalties", "probe_views"}),
         **job.recipe.choosing,
     }
-
-
-def _rate_of(settings: FinetuneSettings, choice: Choice) -> float:
-    return next(rate for rate in settings.rates if choice.candidate == f"finetune-{rate:g}")

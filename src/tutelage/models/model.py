@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import Preprocess, RawInputs
+from tutelage.models.preprocess import ImagePreprocess, Preprocess, RawInputs
 
 
 class Encoder(nn.Module):
@@ -45,9 +46,15 @@ class Encoder(nn.Module):
         """Run the backbone on normalized inputs; give at least the outputs in ``needs``."""
         raise NotImplementedError
 
-    def forward(self, raw: RawInputs, needs: AbstractSet[str] = frozenset({"features"})) -> Outputs:
-        """Normalize raw views and encode them."""
-        return self.encode(self.preprocess(raw), needs)  # type: ignore[arg-type]
+    def forward(
+        self, raw: RawInputs, needs: AbstractSet[str] = frozenset({"features"}), *, size: int | None = None
+    ) -> Outputs:
+        """Normalize raw views and encode them, images at another size than the encoder's own if one is given."""
+        preprocess = self.preprocess
+        if size is not None:
+            assert isinstance(preprocess, ImagePreprocess)
+            preprocess = replace(preprocess, size=size)
+        return self.encode(preprocess(raw), needs)  # type: ignore[arg-type]
 
 
 class Model(nn.Module):
@@ -63,10 +70,18 @@ class Model(nn.Module):
         self.encoder = encoder
         self.head = head
 
-    def forward(self, raw: RawInputs, needs: AbstractSet[str] = frozenset({"logits"})) -> Outputs:
-        """Return the outputs in ``needs`` for raw views; logits are left out when nobody asks for them."""
+    def forward(
+        self, raw: RawInputs, needs: AbstractSet[str] = frozenset({"logits"}), *, size: int | None = None
+    ) -> Outputs:
+        """Return the outputs in ``needs`` for raw views; logits are left out when nobody asks for them.
+
+        Args:
+            raw: The views.
+            needs: Outputs by name.
+            size: Side of the encoder's input, in pixels; its own if not given.
+        """
         asked = needs - {"logits"} | ({self.head.reads} if "logits" in needs else set())
-        outputs = self.encoder(raw, asked)
+        outputs = self.encoder(raw, asked, size=size)
         if "logits" not in needs:
             return outputs  # type: ignore[no-any-return]
         return Outputs(**{**vars(outputs), "logits": self.head(outputs.require(self.head.reads))})

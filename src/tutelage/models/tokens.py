@@ -63,14 +63,31 @@ def tokenize(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[st
     return Tokens(inputs, np.concatenate(cut))
 
 
+def longest(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str]) -> int:
+    """Return how many tokens the longest of some texts has, at most as many as are read of it.
+
+    Args:
+        preprocess: Of the encoder that will read them.
+        texts: One or more.
+    """
+    found = 0
+    for start in range(0, len(texts), CHUNK):
+        encoded = preprocess(texts[start : start + CHUNK])
+        if bool(_full(preprocess, encoded).any()):
+            return preprocess.length
+        ids = encoded["input_ids"]
+        # What is not full ends in padding, or lies beside a text that does not.
+        used = encoded[MASK].bool() if MASK in encoded else ids != ids[:, -1:]
+        found = max(found, int(used.any(0).nonzero().max()) + 1)
+    return found
+
+
 def _cut(
     preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str], encoded: Mapping[str, Tensor]
 ) -> npt.NDArray[np.bool_]:
     """Return which of some texts have more tokens than were kept of them: only those can have that are full."""
     ids, length = encoded["input_ids"], preprocess.length
-    # Without a mask: padding is at least two tokens that are alike; what is full ends in two that are not.
-    full = encoded[MASK].sum(1) == length if MASK in encoded else ids[:, -1] != ids[:, -2]
-    found = full.numpy().copy()
+    found = _full(preprocess, encoded).numpy().copy()
     rows = np.flatnonzero(found)
     if len(rows):
         longer = replace(preprocess, length=length + 1)([texts[row] for row in rows.tolist()])
@@ -80,6 +97,13 @@ def _cut(
             # With room for one token more, a text that was cut has another in the place of its end.
             found[rows] = (longer["input_ids"][:, :length] != ids[torch.from_numpy(rows)]).any(1).numpy()
     return found
+
+
+def _full(preprocess: TextPreprocess | ClipTextPreprocess, encoded: Mapping[str, Tensor]) -> Tensor:
+    """Return which texts have as many tokens as are read, or all but one of those that have no mask; bool [B]."""
+    ids = encoded["input_ids"]
+    # Without a mask: padding is at least two tokens that are alike; what is full ends in two that are not.
+    return encoded[MASK].sum(1) == preprocess.length if MASK in encoded else ids[:, -1] != ids[:, -2]
 
 
 def _widened(values: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:

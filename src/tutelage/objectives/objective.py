@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ class Needs:
         groups: View groups that the student sees.
         teacher_groups: View groups that the teachers see; the student's where not given.
         labels: Whether batches must bring targets.
+        texts: Whether samples must have texts.
     """
 
     student: frozenset[str] = frozenset()
@@ -36,16 +37,21 @@ class Needs:
     groups: tuple[str, ...] = (DEFAULT_GROUP,)
     teacher_groups: tuple[str, ...] | None = None
     labels: bool = False
+    texts: bool = False
 
 
 class Objective(nn.Module):
     """Something that a student can learn from.
 
-    Most are one pure function and override ``forward`` alone. Projectors are parameters and memory banks are
-    buffers: both are checkpointed with the training state and never exported.
+    Most are one pure function and override ``forward`` alone. Projectors are parameters; what else a training must
+    find again is a buffer, or extra state (``get_extra_state``) where DDP must not send it round at every step, as
+    memory banks. All of it is checkpointed with the training state and never exported.
     """
 
     needs: Needs = Needs()
+
+    watched: ClassVar[frozenset[str]] = frozenset()
+    """Names among what ``forward`` returns that are kept in the history and not minimized."""
 
     def prepare(self, samples: Samples, examples: Iterable[tuple[Batch, StudentOutputs, Targets]]) -> None:
         """Look at the training samples before the first step.
@@ -58,7 +64,7 @@ class Objective(nn.Module):
         """
 
     def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
-        """Return named scalar losses; their sum, times the objective's weight, is minimized."""
+        """Return named scalars; the sum of those not ``watched``, times the objective's weight, is minimized."""
         raise NotImplementedError
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
@@ -69,5 +75,11 @@ class Objective(nn.Module):
     def inner_step(self, batch: Batch, student: StudentOutputs, targets: Targets) -> None:
         """Update this objective's own state on a batch, the student's outputs held fixed, before its losses."""
 
+    def before_step(self, progress: float) -> None:
+        """Change this objective's gradients before the optimizer's step; ``progress`` is the share done before it."""
+
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Update state after the optimizer's step; ``progress`` runs from 0 to 1 over training."""
+
+    def after_checkpoint(self) -> None:
+        """Hear that a checkpoint of the state as it is now is safe: the next resume will not go back past it."""

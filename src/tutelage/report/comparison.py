@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.report.finished import Finished
 from tutelage.report.intervals import Interval, paired_difference, wilson
 from tutelage.report.numbers import between, decimal, duration, flops, parameters, percent, signed, whole
-from tutelage.report.words import GROUPS, baseline_words, short_name, verdict
+from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, verdict
 
 
 def models(run: Finished) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def models(run: Finished) -> list[dict[str, Any]]:
 
 
 def verdicts(run: Finished) -> list[str]:
-    """Return a sentence on the student beside each baseline."""
+    """Return a sentence on the student beside each baseline, and on each pretraining that collapsed."""
     data = run.data
     sentences = []
     for name in data["baselines"]:
@@ -50,7 +50,7 @@ def verdicts(run: Finished) -> list[str]:
                 "may move it."
             )
         sentences.append(sentence)
-    return sentences
+    return [*sentences, *collapses(data)]
 
 
 def _row(run: Finished, name: str, note: str, metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tutelage.report.calibration import calibration
 from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
+from tutelage.report.rounds import rounds
 from tutelage.report.template import template
 from tutelage.report.words import distilled, headline, usage
 from tutelage.run import write_whole
@@ -43,6 +44,7 @@ def render_page(run: Finished) -> str:
         candidates=sections.candidates(run),
         judged_on=sections.judged_on(run),
         optimistic=distilled(run.data) and not run.data["images"]["validation"],
+        rounds=rounds(run),
         curves=sections.curves(run),
         errors=sections.errors(run),
         mistakes=mistakes(run),

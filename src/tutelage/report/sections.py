@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tutelage.methods.pretraining import UNLABELED
+from tutelage.methods.pseudo_label import MOST_ROUNDS
 from tutelage.report import confusion
 from tutelage.report.finished import Finished
 from tutelage.report.intervals import wilson
@@ -36,7 +38,8 @@ def facts(run: Finished) -> list[tuple[str, str]]:
     test, labels = data["metrics"]["test"], data["labels"]
     shown = ("on test images", test) if test else ("on held-out labels", data["metrics"]["val"])
     onnx = (data.get("export") or {}).get("onnx", {}).get("bytes")
-    unlabeled = f", {plural(data['images']['transfer'], 'unlabeled image')}" if "distill" in run.stages else ""
+    learned = any(name in run.stages for name in UNLABELED)
+    unlabeled = f", {plural(data['images']['transfer'], 'unlabeled image')}" if learned else ""
     return [
         (percent(shown[1]["accuracy"]), f"accuracy {shown[0]}"),
         (parameters(data["student"]["params"]), f"parameters, {size(onnx)} as ONNX" if onnx else "parameters"),
@@ -86,7 +89,7 @@ def curves(run: Finished) -> list[dict[str, str]]:
         for points in phases.values():
             steps, losses = [point["step"] for point in points], [point["loss"] for point in points]
             if len(points) > 1:
-                caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}"
+                caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}{_watched(run, name)}"
                 found.append({"title": stage_title(name), "caption": caption, "picture": curve(steps, losses)})
     return found
 
@@ -153,13 +156,22 @@ def images(run: Finished) -> list[tuple[str, str]]:
     words = {"labeled": "labels to train on", "validation": "validation images", "test": "test images"}
     if "distill" in run.stages:
         words["transfer"] = "unlabeled images to distill on"
+    if "self-distill" in run.stages:
+        words["transfer"] = "unlabeled images to pretrain on"
+    if "label-2" in run.stages:
+        first = "pretrain on, and to " if "self-distill" in run.stages else ""
+        words["transfer"] = f"unlabeled images to {first}pseudo-label"
     if "pretrain" in run.stages:
         words["pretraining"] = "labeled images of another task to pretrain on"
+    if "align" in run.stages:
+        words["pairs"] = "images with a text to pretrain on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
     if "targets" in run.stages:
         stored = run.stages["targets"]["results"]
         seen = f"{stored['views']}, stored" if stored["mode"] == "cached" else "new ones in every epoch"
         rows.append(("views of each that the teacher saw", seen))
+    if "align" in run.stages and run.stages["align"]["results"]["cut"]:
+        rows.append(("texts longer than the text tower reads", whole(run.stages["align"]["results"]["cut"])))
     rows.append(("classes", whole(run.data["labels"]["classes"])))
     if counts["test"] or counts["validation"]:
         held = {"validation": "test"}  # what it must share no image with
@@ -212,7 +224,11 @@ def stage_title(stage: str) -> str:
         "features": "Store the teachers' features",
         "rate": "Choose the learning rate",
         "distill": "Distill",
+        "self-distill": "Distill the student from itself",
+        "align": "Pretrain on images and their texts",
         "finetune": "Finetune the student",
+        **{f"label-{number}": f"Label unlabeled images for round {number}" for number in range(2, MOST_ROUNDS + 1)},
+        **{f"train-{number}": f"Train round {number}" for number in range(2, MOST_ROUNDS + 1)},
         "judge": "Judge the distilled student",
         "point": "Finetune checkpoints on the way",
         "evaluate": "Evaluate",
@@ -225,6 +241,15 @@ def stage_title(stage: str) -> str:
     # A baseline's name may have dashes too; its stage is the longest name that fits.
     rest = max((name for name in words if stage.endswith(f"-{name}")), key=len, default="")
     return f"Baseline {stage.removesuffix(f'-{rest}')}: {words[rest].lower()}" if rest else stage.capitalize()
+
+
+def _watched(run: Finished, stage: str) -> str:
+    """Return what was watched of a stage's outputs, if something was."""
+    results = run.stages[stage]["results"]
+    if "teacher_entropy" not in results:
+        return ""
+    found = f"; at the end, teacher's entropy {percent(results['teacher_entropy'])} of the largest"
+    return f"{found}, spread of embeddings {decimal(results['spread'])} of 1"
 
 
 def _device(run: Finished) -> str:

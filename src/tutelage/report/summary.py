@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.report.numbers import MISSING, duration, flops, parameters, percent
-from tutelage.report.words import GROUPS, baseline_words, short_name, usage, verdict
+from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, usage, verdict
 
 MADE = {
     "model/": "the model: ONNX, weights, card",
@@ -27,7 +27,7 @@ def summary(data: Mapping[str, Any], folder: Path) -> RenderableType:
         data: The content of ``results.json``.
         folder: The run folder, as the reader would write it.
     """
-    sentences = [Text(verdict(data, name)) for name in data["baselines"]]
+    sentences = [Text(verdict(data, name)) for name in data["baselines"]] + [Text(each) for each in collapses(data)]
     width = max(map(len, MADE))
     made = [
         Text.assemble(f"{folder.as_posix()}/{name:{width}}", ("  " + what, "dim"), overflow="fold")

@@ -64,6 +64,21 @@ def verdict(data: Mapping[str, Any], name: str) -> str:
     return f"{what} gained {_points(gained)} over {other} (one seed)."
 
 
+def collapses(data: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on each pretraining that collapsed, the method's own and those of baselines.
+
+    Args:
+        data: The content of ``results.json``; what an earlier version wrote knows of none.
+    """
+    found = {data["method"]: data.get("collapsed")}
+    found |= {name: baseline.get("collapsed") for name, baseline in data["baselines"].items()}
+    return [
+        f"The pretraining of {name} collapsed: {why}. What was finetuned had learned next to nothing."
+        for name, why in found.items()
+        if why
+    ]
+
+
 def distilled(data: Mapping[str, Any]) -> bool:
     """Return whether the student learned from a teacher that had learned the task."""
     return isinstance(data["teacher"], Mapping)

@@ -30,17 +30,19 @@ def examples(phase: Phase, model: Model, device: torch.device) -> Iterator[tuple
             moved = batch.to(device)
             with precision(device):
                 targets = phase.targets(moved)
-            yield moved, _WhenRead(needs, functools.partial(_at_start, model, moved, device)), targets
+            yield moved, _WhenRead(needs, functools.partial(_at_start, phase, model, moved, device)), targets
     finally:
         source.close()
 
 
-def _at_start(model: Model, batch: Batch, device: torch.device, group: str, needs: frozenset[str]) -> Outputs:
+def _at_start(
+    phase: Phase, model: Model, batch: Batch, device: torch.device, group: str, needs: frozenset[str]
+) -> Outputs:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad(), precision(device):
-            outputs: Outputs = model(batch.inputs[group], needs)
+            outputs: Outputs = model(batch.inputs[group], needs, size=phase.sizes.get(group))
     finally:
         for module, mode in modes:
             module.training = mode

@@ -28,7 +28,10 @@ from tutelage.training.schedule import decayed_groups, learning_rate_factor
 from tutelage.training.step import Step
 
 CHECKPOINT_SECONDS = 30.0
-"""Time between checkpoints; an interrupted stage loses no more than that."""
+"""Time between checkpoints, where they are small; an interrupted stage loses no more than that."""
+
+CHECKPOINT_SHARE = 0.05
+"""Share of the time that checkpoints may take where they are large, as with memory banks; they are then rarer."""
 
 HISTORY_POINTS = 200
 """Points kept of each curve."""
@@ -79,7 +82,7 @@ def train(
         progress: Shows where training is.
         checkpoint: Where training state is kept every ``every`` seconds; a file already there is resumed from, and on
             the CPU training then ends with the weights of an uninterrupted one. Removed at the end.
-        every: Seconds between checkpoints.
+        every: Seconds between checkpoints, or more where they are large; 0 for one after every step.
         snapshots: Shares of the training, in 0..1, after which ``keep`` gets the weights, averaged if they are.
         keep: Called with the share and the weights, by the first process.
 
@@ -103,7 +106,7 @@ def train(
     for share in snapshots:
         marks.setdefault(max(1, round(share * phase.schedule.steps)), []).append(share)
     with measured(trainer.cost, world.device), progress.track(phase.name, phase.schedule.steps) as update:
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), every
         for batch in trainer.batches():
             losses = trainer.step(batch)
             for share in marks.get(trainer.done, ()):
@@ -113,10 +116,14 @@ def train(
             if trainer.done % trainer.show_every == 0 or trainer.done == phase.schedule.steps:
                 shown = trainer.record(losses, checkpoint)
                 update(trainer.done, shown)
-            if checkpoint is not None and world.first and time.monotonic() - saved > every:
+            if checkpoint is not None and world.first and time.monotonic() - saved > pause:
                 trainer.check_finite(checkpoint)
+                began = time.monotonic()
                 save_checkpoint(checkpoint, trainer.state())
+                for objective, _ in phase.objectives.values():
+                    objective.after_checkpoint()
                 saved = time.monotonic()
+                pause = every and max(every, (saved - began) / CHECKPOINT_SHARE)
     world.barrier()
     if checkpoint is not None and world.first:
         checkpoint.unlink(missing_ok=True)
@@ -135,6 +142,7 @@ class _Trainer:
         for objective, _ in phase.objectives.values():
             groups += objective.param_groups(self.schedule.learning_rate)
         self.peaks = [group["lr"] for group in groups]
+        self.decays = [group.get("weight_decay", 0.0) for group in groups]
         # What an objective's group does not say is not decayed: torch's default would shrink its scales and biases.
         self.optimizer = torch.optim.AdamW(
             groups, lr=self.schedule.learning_rate, betas=(0.9, 0.999), weight_decay=0.0, fused=True
@@ -178,8 +186,11 @@ class _Trainer:
         else:  # every step does the same work, so the first one's count stands for all
             losses, self.step_flops = counted(lambda: self._forward_backward(batch))
         factor = learning_rate_factor(self.done, self.schedule.steps, self.schedule.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+        decaying = self.schedule.weight_decay_factor(self.done)
+        for group, peak, decay in zip(self.optimizer.param_groups, self.peaks, self.decays, strict=True):
+            group["lr"], group["weight_decay"] = peak * factor, decay * decaying
+        for objective, _ in self.phase.objectives.values():
+            objective.before_step(self.done / self.schedule.steps)
         norm = nn.utils.clip_grad_norm_(self.trainable, self.schedule.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -56,6 +56,7 @@ class Phase:
         statistics: Whether BatchNorm normalizes by each batch and follows it (``batch``), or keeps the statistics
             that it has (``kept``): with few images and steps it cannot follow, and a pretrained encoder is lost.
         teachers: Target sources by the names that objectives use.
+        sizes: Side of the student's input, in pixels, for view groups that it sees at another one than its own.
     """
 
     name: str
@@ -65,12 +66,13 @@ class Phase:
     trained: Literal["all", "head"] = "all"
     statistics: Statistics = "batch"
     teachers: Mapping[str, TargetSource] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise if the objectives need what the phase does not have.
 
         Raises:
-            RecipeError: There is no objective, or one lacks its view group or labels.
+            RecipeError: There is no objective, or one lacks its view group, labels or texts.
             ModelError: One lacks its teacher.
         """
         if not self.objectives:
@@ -86,6 +88,8 @@ class Phase:
                     raise ModelError(f"{self.name}: objective {name!r} needs a teacher called {teacher!r}")
             if needs.labels and self.loader.samples.targets is None:
                 raise RecipeError(f"{self.name}: objective {name!r} needs labels, which the samples lack")
+            if needs.texts and self.loader.samples.texts is None:
+                raise RecipeError(f"{self.name}: objective {name!r} needs texts, which the samples lack")
 
     def student_needs(self) -> dict[str, frozenset[str]]:
         """Return the student outputs needed of each view group."""

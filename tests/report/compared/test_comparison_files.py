@@ -118,3 +118,13 @@ def test_variants_have_a_column_where_there_are_any(make_comparison: Make, tmp_p
     assert {(row["method"], row["variant"]) for row in rows} >= {("scratch", "plain"), ("scratch", "=warm")}
     assert {row["variant"] for row in texts(tmp_path)} == {"plain", "'=warm"}
     assert "variant" not in parquet(tmp_path, make_comparison(labels=("5",)))[0]
+
+
+def test_a_collapse_has_a_column_where_there_is_one(make_comparison: Make, tmp_path: Path) -> None:
+    comparison = make_comparison(labels=("5",))
+    first, *others = comparison.outcomes
+    collapsed = (dataclasses.replace(first, collapsed="=nothing"), *others)
+    rows = parquet(tmp_path, dataclasses.replace(comparison, outcomes=collapsed))
+    assert [row["collapsed"] for row in rows if row["collapsed"]] == ["=nothing"]
+    assert texts(tmp_path)[0]["collapsed"] == "'=nothing"
+    assert "collapsed" not in parquet(tmp_path, comparison)[0]
