@@ -19,7 +19,7 @@ from tests.models.tiny_clips import tiny_clip
 from tutelage.errors import RecipeError, RunError
 from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
-from tutelage.pipeline import check, run
+from tutelage.pipeline import cache, check, plan_cache, run
 from tutelage.progress import Quiet, Update
 from tutelage.recipe import Recipe, load_recipe, make_recipe
 
@@ -308,3 +308,26 @@ def test_the_resolved_recipe_repeats_the_run_and_its_baselines(data: Path, tmp_p
     again = run(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
     assert reused(again).keys() >= {"scratch-finetune", "task-oriented-lp-adapt-probe", "task-oriented-lp-finetune"}
     assert all(reused(again).values())
+
+
+def test_a_clip_teacher_s_embeddings_may_be_stored_beforehand(data: Path, tmp_path: Path) -> None:
+    asked = recipe(data, "clip-mimic", {"clip.targets": "cached", "store.folder": str(tmp_path / "store")})
+    found = cache(asked, tmp_path / "run")
+    assert (found["images"], found["views"], found["reused"]) == (24, 1, False)
+    assert found["cost"]["flops"] > 0
+    assert reused(run(asked, tmp_path / "run"))["targets"]
+
+
+def test_storing_a_clip_teacher_that_runs_live_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"clip\.targets: the teacher runs live for 1 epochs; nothing is stored"):
+        cache(recipe(data, "clip-mimic", {"clip.targets": "live"}), tmp_path)
+
+
+def test_storing_nothing_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="method 'clip' learns from no teacher's targets"):
+        cache(recipe(data, "clip"), tmp_path)
+
+
+def test_what_storing_a_clip_teacher_s_embeddings_saves_is_not_predicted(data: Path) -> None:
+    with pytest.raises(RecipeError, match="speeds are only measured for methods that distil"):
+        plan_cache(recipe(data, "clip-mimic"))
