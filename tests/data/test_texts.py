@@ -74,9 +74,7 @@ def test_images_without_a_text_are_left_out_and_counted(folder: Path) -> None:
 
 
 def test_more_without_a_text_than_is_tolerated_is_an_error(folder: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"2 of 6 images cannot be used \(2 no text\), more than data\.tolerate"
-    ):
+    with pytest.raises(DataError, match=r"2 of 6 images cannot be used \(2 no text\), more than data\.tolerate"):
         prepared(folder, captioned(folder, ["u", "", "w", "", "y", "z"]))
 
 

@@ -147,7 +147,5 @@ def test_a_list_of_addresses_says_that_it_must_be_downloaded_first(tmp_path: Pat
     separator = "\t" if name.endswith("tsv") else ","
     lines = [f"a very typical bus station{separator}http://somewhere/1.jpg", f"sierra{separator}https://else/2.jpg"]
     (tmp_path / name).write_text("\n".join(lines))
-    with pytest.raises(
-        DataError, match=r"has no header, and looks like a list .*download the images first"
-    ):
+    with pytest.raises(DataError, match=r"has no header, and looks like a list .*download the images first"):
         read_samples(str(tmp_path / name), labeled=False)
