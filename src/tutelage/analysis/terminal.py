@@ -12,6 +12,9 @@ from tutelage.analysis.page import PAGE, missing, sections_of
 from tutelage.analysis.sections import Table
 from tutelage.report.words import printable
 
+NUMBER = 24
+"""Most characters of a number, its deviation or interval included; what is longer is a name."""
+
 
 def show_analysis(console: Console, analysis: RunAnalysis | ComparisonAnalysis) -> None:
     """Print each part's sentences and tables, why others are missing, and where the page is."""
@@ -20,7 +23,7 @@ def show_analysis(console: Console, analysis: RunAnalysis | ComparisonAnalysis) 
         for table in section.tables:
             if table.title:
                 console.print(_text(table.title, "dim"))
-            console.print(_grid(table))
+            console.print(grid_of(table))
         for sentence in section.sentences:
             console.print(_text(sentence))
         console.print()
@@ -29,11 +32,13 @@ def show_analysis(console: Console, analysis: RunAnalysis | ComparisonAnalysis) 
     console.print(_text(f"{(analysis.folder / PAGE).as_posix()}  everything on one page, with pictures"))
 
 
-def _grid(table: Table) -> Grid:
+def grid_of(table: Table) -> Grid:
+    """Return a table as the terminal shows it."""
     grid = Grid(box=None, pad_edge=False, header_style="dim")
     for place, title in enumerate(table.columns):
-        # The one column that may be folded: numbers stay whole.
-        grid.add_column(_text(title), justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
+        # Names may be folded, numbers stay whole.
+        number = place > 0 and all(len(row[place]) <= NUMBER for row in table.rows)
+        grid.add_column(_text(title), justify="right" if place else "left", no_wrap=number, overflow="fold")
     for row in table.rows:
         grid.add_row(*map(_text, row))
     return grid
