@@ -84,7 +84,10 @@ def test_the_teacher_does_not_matter(tmp_path: Path) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize(("teacher_temperature", "why"), [(50.0, "prefers no prototype"), (0.04, None)])
+@pytest.mark.parametrize(
+    ("teacher_temperature", "why"),
+    [(50.0, "prefers no prototype"), (0.04, "says the same of every image"), (0.1, None)],
+)
 def test_a_collapse_is_said_to_be_one(tmp_path: Path, teacher_temperature: float, why: str | None) -> None:
     results = stage(tmp_path, dino__teacher_temperature=teacher_temperature).results
     assert results["collapsed"] == (why is not None)

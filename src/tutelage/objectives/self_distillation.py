@@ -121,8 +121,8 @@ class SelfDistillation(Objective):
     long ago would be stale. Teacher and center are training state.
 
     Beside the loss are watched ``teacher_entropy`` (:func:`~tutelage.objectives.collapse.relative_entropy`), the
-    ``spread`` of the student's embeddings (:func:`~tutelage.objectives.collapse.spread`), and ``divergence``, what the
-    loss is above the teacher's entropy, in nats.
+    ``spread`` of the student's embeddings (:func:`~tutelage.objectives.collapse.spread`), and ``divergence``, by how
+    much the loss is above the teacher's entropy, in nats.
 
     Args:
         student: At its start; its encoder is copied.
