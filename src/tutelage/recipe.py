@@ -134,7 +134,6 @@ class Recipe(Settings):
         finetuning = finetune(self.method, self.finetune)
         assert finetuning.epochs is not None
         assert views.policy is not None
-        assert views.student_size is not None
         return self.model_copy(
             update={
                 "start": start,
@@ -142,7 +141,7 @@ class Recipe(Settings):
                 "adapt": self.adapt.resolved(labels),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(max(transfer, 1), shapes=shapes, max_bytes=self.store.max_bytes),
-                "dino": self.dino.resolved(max(transfer, 1), student=self.student, student_size=views.student_size),
+                "dino": self.dino.resolved(max(transfer, 1), student=self.student, views=views),
                 "clip": self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes),
                 "finetune": finetuning,
                 "pseudo_label": self.pseudo_label.resolved(max(transfer, 1)),

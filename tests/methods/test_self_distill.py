@@ -37,6 +37,7 @@ from tutelage.recipe import make_recipe
 from tutelage.run import Stage
 from tutelage.training.loop import Trained, train
 from tutelage.views import ViewPolicy
+from tutelage.views.settings import ViewSettings
 
 
 def stage(folder: Path, **changes: Any) -> Stage:
@@ -85,11 +86,15 @@ def test_the_teacher_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher_temperature", "why"),
-    [(50.0, "prefers no prototype"), (0.04, "says the same of every image"), (0.1, None)],
+    ("changes", "why"),
+    [
+        ({"dino__teacher_temperature": 50.0}, "prefers no prototype"),
+        ({"dino__learning_rate": 0.01}, "says the same of every image"),  # six large steps
+        ({"dino__learning_rate": 1e-4}, None),
+    ],
 )
-def test_a_collapse_is_said_to_be_one(tmp_path: Path, teacher_temperature: float, why: str | None) -> None:
-    results = stage(tmp_path, dino__teacher_temperature=teacher_temperature).results
+def test_a_collapse_is_said_to_be_one(tmp_path: Path, changes: Mapping[str, Any], why: str | None) -> None:
+    results = stage(tmp_path, **changes).results
     assert results["collapsed"] == (why is not None)
     assert results["why"] is None if why is None else why in results["why"]
 
@@ -109,10 +114,15 @@ def groups(tmp_path: Path, **changes: Any) -> Mapping[str, Any]:
 
 
 def test_two_large_views_and_eight_small_ones(tmp_path: Path) -> None:
-    found = groups(tmp_path, dino__local_views=8)
+    found = groups(tmp_path, dino__local_views=8, views__augment="full")
     assert {name: group.count for name, group in found.items()} == {"global": 2, "local": 8}
     assert (found["global"].policy.crop, found["local"].policy.crop) == ((0.4, 1.0), (0.05, 0.4))
     assert (found["global"].size, found["local"].size) == (32, 16)
+
+
+def test_small_images_are_cut_less(tmp_path: Path) -> None:
+    found = groups(tmp_path)
+    assert (found["global"].policy.crop, found["local"].policy.crop) == ((0.6, 1.0), (0.2, 0.6))
 
 
 def test_views_are_augmented_as_the_recipe_says_and_never_mixed(tmp_path: Path) -> None:
@@ -254,14 +264,41 @@ def test_small_views_are_three_sevenths_of_large_ones_in_steps_that_the_student_
     assert default_local_size(student, size) == local
 
 
+VIEWS = ViewSettings().resolved(200, teacher_native=None)
+
+
 def test_it_is_as_long_as_every_pretraining() -> None:
-    found = DinoSettings().resolved(1000, student="timm:lcnet_050", student_size=64)
+    found = DinoSettings().resolved(1000, student="timm:lcnet_050", views=VIEWS)
     assert (found.epochs, found.batch_size) == (64, 64)
 
 
+@pytest.mark.parametrize(
+    ("prototypes", "hidden", "bottleneck"),
+    [(8, 256, 32), (256, 512, 64), (1024, 2048, 256), (65_536, 2048, 256)],
+)
+def test_the_head_is_the_source_s_from_1024_prototypes_on(prototypes: int, hidden: int, bottleneck: int) -> None:
+    found = DinoSettings(prototypes=prototypes).resolved(1000, student="timm:lcnet_050", views=VIEWS)
+    assert (found.hidden, found.bottleneck) == (hidden, bottleneck)
+
+
+@pytest.mark.parametrize(("images", "warmup"), [(1000, 32), (9_999, 10), (10_000, 0), (10**6, 0)])
+def test_the_teacher_of_few_images_starts_sharper(images: int, warmup: int) -> None:
+    assert DinoSettings().resolved(images, student="timm:lcnet_050", views=VIEWS).warmup_epochs == warmup
+
+
 def test_what_is_given_is_kept() -> None:
-    given = DinoSettings(epochs=3, batch_size=8, prototypes=32, local_size=40)
-    assert given.resolved(1000, student="timm:lcnet_050", student_size=64) == given
+    given = DinoSettings(
+        epochs=3,
+        batch_size=8,
+        prototypes=32,
+        hidden=12,
+        bottleneck=13,
+        warmup_epochs=1,
+        global_crop=(0.5, 0.9),
+        local_crop=(0.1, 0.2),
+        local_size=40,
+    )
+    assert given.resolved(1000, student="timm:lcnet_050", views=VIEWS) == given
 
 
 # What is refused.

@@ -80,5 +80,12 @@ def test_a_student_that_says_the_same_of_every_image_has_collapsed() -> None:
     assert "says the same of every image" in (found or "")
 
 
-def test_embeddings_close_together_have_not_collapsed_while_views_still_differ() -> None:
-    assert collapse(**{**HEALTHY, "spread": 0.001}) is None
+@pytest.mark.parametrize(("divergence", "settled"), [(1.0, False), (0.001, True)])
+def test_embeddings_close_together_have_collapsed_once_views_no_longer_differ(
+    divergence: float, settled: bool
+) -> None:
+    assert (collapse(**{**HEALTHY, "spread": 0.03, "divergence": divergence}) is not None) == settled
+
+
+def test_a_constant_output_has_collapsed_whatever_its_teacher_says() -> None:
+    assert "says the same of every image" in (collapse(**{**HEALTHY, "spread": 0.0}) or "")

@@ -148,10 +148,8 @@ class Layout:
     def _models(self, cell: Cell) -> Models:
         recipe, method, alone = self._recipe(cell), METHODS[cell.method], None
         if "self-distill" in method.stages:
-            assert recipe.views.student_size is not None
             images = len(self._whole(cell).transfer)
-            size = recipe.views.student_size
-            alone = recipe.dino.resolved(images, student=recipe.student, student_size=size).step
+            alone = recipe.dino.resolved(images, student=recipe.student, views=recipe.views).step
         pairs, told = None, self._whole(cell).pairs
         if method.pairing is not None and told is not None:
             pairs = recipe.clip.step(len(told))

@@ -25,6 +25,7 @@ from tutelage.run import Stage
 from tutelage.settings import Settings
 from tutelage.training.phase import Phase
 from tutelage.training.schedule import Schedule
+from tutelage.views.settings import ViewSettings
 
 if TYPE_CHECKING:
     from tutelage.recipe import Recipe
@@ -37,6 +38,15 @@ LOCAL_SHARE = 96 / 224
 
 IMAGES_A_PROTOTYPE = 16
 """About as many as the source has: 1.28 million images and 65,536 prototypes."""
+
+FEW = 10_000
+"""Transfer images below which the teacher starts sharper: its steps are too few to get there by themselves."""
+
+CROPS = ((0.4, 1.0), (0.05, 0.4))
+"""Shares of the image's area in large and in small views, in the source."""
+
+LIGHT_CROPS = ((0.6, 1.0), (0.2, 0.6))
+"""The same of small images, of which a twentieth shows nothing."""
 
 JUDGED = 0.1
 """Share of the training, its last, by which a collapse is judged."""
@@ -57,17 +67,20 @@ class DinoSettings(Settings):
         snapshots: Shares of the training, in 0..1, after which a checkpoint is kept, for accuracy against compute.
         prototypes: Outputs of the head; where not given, a power of two near a sixteenth of the transfer set, 256 to
             65,536.
-        hidden: Width of the head's two hidden layers.
-        bottleneck: Width of the embedding that is compared with the prototypes.
+        hidden: Width of the head's two hidden layers; twice the prototypes, 256 to 2,048, where not given.
+        bottleneck: Width of the embedding that is compared with the prototypes; a quarter of them, 32 to 256, where
+            not given.
         student_temperature: Of the student's softmax.
         teacher_temperature: Of the teacher's.
         warmup_temperature: Of the teacher's at the start.
-        warmup_epochs: In which it becomes ``teacher_temperature``.
+        warmup_epochs: In which it becomes ``teacher_temperature``; where not given, half of all for a transfer set of
+            fewer than 10,000 images, else none.
         momentum: Decay of the teacher's moving average at the start; it becomes 1 by the end.
         center_momentum: Decay of the center's.
         freeze_epochs: In which the student's prototypes stay as they are.
-        global_crop: Smallest and largest share of the image's area in each of the two large views.
-        local_crop: The same in the small ones.
+        global_crop: Smallest and largest share of the image's area in each of the two large views; 0.4 to 1 where not
+            given, 0.6 to 1 for small images.
+        local_crop: The same in the small ones; 0.05 to 0.4, 0.2 to 0.6 for small images.
         local_views: How many small ones.
         local_size: Their side, in pixels; where not given, 96/224 of the student's input, in steps that it takes.
     """
@@ -81,44 +94,53 @@ class DinoSettings(Settings):
     average: float = Field(default=0.9995, ge=0, lt=1)
     snapshots: tuple[Share, ...] = ()
     prototypes: int | None = Field(default=None, ge=2)
-    hidden: int = Field(default=2048, ge=1)
-    bottleneck: int = Field(default=256, ge=1)
+    hidden: int | None = Field(default=None, ge=1)
+    bottleneck: int | None = Field(default=None, ge=1)
     student_temperature: float = Field(default=0.1, gt=0)
     teacher_temperature: float = Field(default=0.04, gt=0)
-    warmup_temperature: float = Field(default=0.04, gt=0)
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_temperature: float = Field(default=0.02, gt=0)
+    warmup_epochs: int | None = Field(default=None, ge=0)
     momentum: float = Field(default=0.996, ge=0, le=1)
     center_momentum: float = Field(default=0.9, ge=0, le=1)
     freeze_epochs: int = Field(default=1, ge=0)
-    global_crop: tuple[Area, Area] = (0.4, 1.0)
-    local_crop: tuple[Area, Area] = (0.05, 0.4)
+    global_crop: tuple[Area, Area] | None = None
+    local_crop: tuple[Area, Area] | None = None
     local_views: int = Field(default=8, ge=0, le=64)
     local_size: int | None = Field(default=None, ge=8, le=4096)
 
     @model_validator(mode="after")
     def _smallest_first(self) -> DinoSettings:
         for name in ("global_crop", "local_crop"):
-            least, most = getattr(self, name)
-            if least > most:
+            crop = getattr(self, name)
+            if crop is not None and crop[0] > crop[1]:
                 raise ValueError(f"{name}: the smallest share comes first")
         return self
 
-    def resolved(self, images: int, *, student: str, student_size: int) -> DinoSettings:
+    def resolved(self, images: int, *, student: str, views: ViewSettings) -> DinoSettings:
         """Fill in what suits a transfer set of this size.
 
         Args:
             images: In the transfer set.
             student: Its name.
-            student_size: Side of its input, in pixels.
+            views: Resolved; small images are those that it augments lightly.
         """
+        assert views.student_size is not None
         batch_size = self.batch_size or max(2, pretraining_batch(images))
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
+        prototypes = self.prototypes or default_prototypes(images)
+        warmup = epochs // 2 if images < FEW else 0
+        large, small = LIGHT_CROPS if views.augment == "light" else CROPS
         return self.model_copy(
             update={
                 "epochs": epochs,
                 "batch_size": batch_size,
-                "prototypes": self.prototypes or default_prototypes(images),
-                "local_size": self.local_size or default_local_size(student, student_size),
+                "prototypes": prototypes,
+                "hidden": self.hidden or min(2048, max(256, 2 * prototypes)),
+                "bottleneck": self.bottleneck or min(256, max(32, prototypes // 4)),
+                "warmup_epochs": warmup if self.warmup_epochs is None else self.warmup_epochs,
+                "global_crop": self.global_crop or large,
+                "local_crop": self.local_crop or small,
+                "local_size": self.local_size or default_local_size(student, views.student_size),
             }
         )
 
@@ -189,6 +211,8 @@ def view_groups(recipe: Recipe) -> dict[str, ViewGroup]:
     assert policy is not None
     assert recipe.views.student_size is not None
     assert settings.local_size is not None
+    assert settings.global_crop is not None
+    assert settings.local_crop is not None
     plain = policy.model_copy(update={"mix": 0.0, "mixup": 0.0, "cutmix": 0.0, "erase": 0.0})
     groups = {
         GLOBAL: ViewGroup(plain.model_copy(update={"crop": settings.global_crop}), recipe.views.student_size, count=2)
@@ -210,6 +234,9 @@ def self_distillation_phase(job: Job, student: Model, loader: Loader) -> Phase:
     settings = job.recipe.dino
     assert settings.epochs is not None
     assert settings.prototypes is not None
+    assert settings.hidden is not None
+    assert settings.bottleneck is not None
+    assert settings.warmup_epochs is not None
     assert settings.batch_size is not None
     assert settings.local_size is not None
     torch.manual_seed(job.recipe.seed)  # of the head

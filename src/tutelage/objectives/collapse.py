@@ -9,8 +9,11 @@ from torch import Tensor
 UNIFORM = 0.99
 """Share of the largest entropy above which a teacher says nothing."""
 
-SAME_IMAGES, SAME_VIEWS = 0.05, 0.01
-"""Spread, and share of log K as divergence, below which a student says the same of every image and view."""
+SAME_IMAGES = 0.01
+"""Spread below which a student says the same of every image, whatever its teacher still says."""
+
+CLOSE_IMAGES, SAME_VIEWS = 0.05, 0.01
+"""Spread, and share of log K as divergence, below both of which it does too: nothing drives images apart."""
 
 
 def relative_entropy(logits: Tensor, center: Tensor, temperature: float | Tensor) -> Tensor:
@@ -56,7 +59,8 @@ def collapse(*, teacher_entropy: float, divergence: float, spread: float, protot
             f"the teacher prefers no prototype to another (its entropy is {teacher_entropy:.1%} of the largest that "
             "there is)"
         )
-    if spread < SAME_IMAGES and divergence < SAME_VIEWS * math.log(prototypes):
+    settled = divergence < SAME_VIEWS * math.log(prototypes)
+    if spread < SAME_IMAGES or (settled and spread < CLOSE_IMAGES):
         return (
             f"the student says the same of every image (its embeddings spread {spread:.3f} of 1, and it is "
             f"{divergence:.3f} nats from its teacher)"
