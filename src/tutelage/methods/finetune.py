@@ -14,7 +14,7 @@ from tutelage.ledger import Cost, measured
 from tutelage.methods.choose import Choice, ranked
 from tutelage.methods.fit import Mode, Rate, SupervisedSettings, new_fit
 from tutelage.methods.job import LABELS, Job
-from tutelage.methods.pretraining import pretrained_by, started
+from tutelage.methods.pretraining import after_pretraining, started
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
 from tutelage.run import Stage
@@ -72,7 +72,6 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
     Without given validation data, those labels also taught the teacher, so that the held-out metrics of a
     distilled student are optimistic; they still rank the candidates.
     """
-    pretrained = pretrained_by(stages)
     recipe = job.recipe
     inputs = {
         "student": recipe.student,
@@ -80,8 +79,8 @@ def finetune(job: Job, stages: Mapping[str, Stage]) -> Stage:
         "finetune": recipe.finetune.model_dump(mode="json"),
         **recipe.choosing,
     }
-    after = [pretrained] if pretrained is not None else []
-    return job.stage("finetune", after, inputs, functools.partial(_work, job, stages), reads=LABELS)
+    work = functools.partial(_work, job, stages)
+    return job.stage("finetune", after_pretraining(stages), inputs, work, reads=LABELS)
 
 
 def refit(job: Job, stages: Mapping[str, Stage], student: Model, folder: Path, cost: Cost) -> State:

@@ -32,6 +32,12 @@ def pretrained_by(stages: Mapping[str, Stage]) -> Stage | None:
     return next((stages[name] for name in PRETRAINING if name in stages), None)
 
 
+def after_pretraining(stages: Mapping[str, Stage]) -> tuple[Stage, ...]:
+    """Return what a training on labels comes after: the stage that pretrained the student, if one did."""
+    pretraining = pretrained_by(stages)
+    return () if pretraining is None else (pretraining,)
+
+
 def started(job: Job, stages: Mapping[str, Stage]) -> Model:
     """Build the student as it is before it sees the labels: as its pretraining left it, or at its start."""
     student, pretraining = job.new_student(), pretrained_by(stages)

@@ -16,7 +16,7 @@ from tutelage.methods.features import stored_features
 from tutelage.methods.finetune import SHOWN, FinetuneSettings
 from tutelage.methods.fit import FinetuneFit, Held, rate_of
 from tutelage.methods.job import LABELS, Job
-from tutelage.methods.pretraining import pretrained_by, started
+from tutelage.methods.pretraining import after_pretraining, started
 from tutelage.methods.regularizers import REGULARIZERS, settings_of
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
@@ -41,7 +41,7 @@ def rate(job: Job, stages: Mapping[str, Stage], *, always: bool = False) -> Stag
         results = {"chosen": choices[0].as_dict(), "judged": [choice.as_dict() for choice in choices]}
         return {**results, "rate": rate_of(settings.rates, choices[0].candidate)}, cost.as_dict()
 
-    return job.stage("rate", _after(stages), _inputs(job, settings), work, reads=LABELS)
+    return job.stage("rate", after_pretraining(stages), _inputs(job, settings), work, reads=LABELS)
 
 
 def regularize(job: Job, stages: Mapping[str, Stage], name: str | None = None) -> Stage:
@@ -55,22 +55,20 @@ def regularize(job: Job, stages: Mapping[str, Stage], name: str | None = None) -
     inputs = _inputs(job, settings)
     if name is not None:
         inputs["regularizer"] = {"name": name, **settings_of(name, job.recipe.regularize)}
-    after = (*_after(stages), *(stages[each] for each in ("features", "rate") if each in stages))
+    after = (*after_pretraining(stages), *(stages[each] for each in ("features", "rate") if each in stages))
     return job.stage("finetune", after, inputs, functools.partial(_work, job, stages, settings, name), reads=LABELS)
 
 
 def refit_held(job: Job, stages: Mapping[str, Stage], student: Model, folder: Path, cost: Cost) -> State:
-    """Train another student on the labels as the finished stage has chosen to; return its weights."""
+    """Train another student on the labels, held as the finished stage has chosen to; return its weights."""
     found = stages["finetune"].results
     settings = job.recipe.finetune.model_copy(update={"learning_rates": (found["rate"],)})
-    held = _held(job, stages, found["regularizer"]["name"]) if "regularizer" in found else None
+    held = _held(job, stages, found["regularizer"]["name"])
     with measured(cost, job.world.device):
         return _fit(job, student, settings, held).fitted(Choice(**found["chosen"]), folder, cost)
 
 
-def _held(job: Job, stages: Mapping[str, Stage], name: str | None) -> Held | None:
-    if name is None:
-        return None
+def _held(job: Job, stages: Mapping[str, Stage], name: str) -> Held:
     return Held(name, stored_features(job, stages), job.recipe.regularize.betas or REGULARIZERS[name].betas)
 
 
@@ -79,7 +77,7 @@ def _work(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     cost = Cost()
     # Not measured: what storing features cost is known, even if it has to be done a second time.
-    held = _held(job, stages, name)
+    held = None if name is None else _held(job, stages, name)
     with measured(cost, job.world.device):
         fit = _fit(job, started(job, stages), settings, held)
         if held is None:  # the stage before has judged all that there is to choose from
@@ -104,11 +102,6 @@ def _fit(job: Job, student: Model, settings: FinetuneSettings, held: Held | None
     start = {key: value.detach().clone() for key, value in student.state_dict().items()}
     # None of these methods mixes views, so that a stored feature is of one image and all of them learn from the same.
     return FinetuneFit(job, student, start, settings, SHOWN, mixed=False, held=held)
-
-
-def _after(stages: Mapping[str, Stage]) -> tuple[Stage, ...]:
-    pretraining = pretrained_by(stages)
-    return () if pretraining is None else (pretraining,)
 
 
 def _inputs(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
