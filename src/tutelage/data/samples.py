@@ -140,6 +140,7 @@ class Samples:
 def same_source(one: ImageSource, other: ImageSource) -> bool:
     """Return whether two image sources are the same place, or the same pixels; nothing is read."""
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        # Unequal where only one is an array, which numpy's types do not foresee.
         return one is other or np.array_equal(one, other)  # type: ignore[arg-type]
     return one is other or one == other
 
