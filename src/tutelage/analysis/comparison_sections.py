@@ -65,12 +65,8 @@ def _errors(errors: Sequence[NormalizedError], metric: str) -> Section:
         change = abs(1 - best.mean)
         verb = "leaves" if best.mean <= 1 else "makes"
         less = "fewer" if best.mean <= 1 else "more"
-        sentences.append(
-            f"With {where}: {words} {verb} {percent(change)} {less} errors than {BASELINE}, the best of "
-            f"{plural(len(members), 'contender')}."
-            if len(members) > 1
-            else f"With {where}: {words} {verb} {percent(change)} {less} errors than {BASELINE}."
-        )
+        others = f", and no other of the {len(members)} contenders has fewer" if len(members) > 1 else ""
+        sentences.append(f"With {where}: {words} {verb} {percent(change)} {less} errors than {BASELINE}{others}.")
         rows = [
             (
                 contender_words(each.contender),
