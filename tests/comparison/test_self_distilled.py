@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.comparison.two_colors import two_colors
 
 from tutelage.comparison.compare import compare, plan
 from tutelage.comparison.forecast import method_cost
@@ -25,16 +24,7 @@ from tutelage.training.distributed import world
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes, each with more of one color; and other pictures without labels."""
-    root = tmp_path_factory.mktemp("self-distilled")
-    generator = np.random.default_rng(0)
-    for part, count in (("train", 8), ("test", 3), ("other", 4)):
-        for color, name in enumerate(("red", "green")):
-            (root / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = generator.integers(0, 120, (10, 10, 3))
-                pixels[..., color] += 130
-                Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{number}.png")
-    return root
+    return two_colors(tmp_path_factory.mktemp("self-distilled"))
 
 
 def recipe(data: Path) -> Recipe:
