@@ -24,6 +24,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Interpolation = Literal["bilinear", "bicubic"]
 
+Fit = Literal["center", "letterbox"]
+
 
 @dataclass(frozen=True)
 class ImagePreprocess:
@@ -36,6 +38,8 @@ class ImagePreprocess:
         std: Per-channel standard deviation, on the 0..1 scale.
         crop: Share of an image's short side that evaluation keeps (its center square); 256/288 for "resize
             288, center crop 256". Training views bring their own crops and do not read it.
+        fit: What evaluation sees of an image that is no square: its center, or, as tasks want that tell every pixel,
+            all of it at the top left of a square, the rest black (raw 0). ``crop`` is not read then.
     """
 
     size: int
@@ -43,6 +47,7 @@ class ImagePreprocess:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
+    fit: Fit = "center"
 
     def __call__(self, views: Tensor | PairInputs) -> Tensor:
         """Normalize raw views, float [B, 3, h, w] in 0..1, to [B, 3, size, size]."""
@@ -143,7 +148,11 @@ def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
         parts = {"image": preprocess_to_dict(preprocess.image), "text": preprocess_to_dict(preprocess.text)}
         return {"kind": "pair", **parts}
     kind = next(name for name, each in _KINDS.items() if type(preprocess) is each)
-    return {"kind": kind, **asdict(preprocess)}
+    values = asdict(preprocess)
+    if values.get("fit") == "center":
+        # Older than the other: what was fingerprinted or written without it stays the same.
+        del values["fit"]
+    return {"kind": kind, **values}
 
 
 def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
