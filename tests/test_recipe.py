@@ -295,6 +295,7 @@ NOT_GIVEN = {
     "pseudo_label.learning_rates",
     "regularize.betas",
     "held_out",
+    "pretraining_views",
 }
 PRETRAINING = [name for name, method in METHODS.items() if method.pretrains]
 

@@ -149,9 +149,10 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     pick_device(recipe.device)
     check_places(recipe.data)
     check_models(recipe)
-    data = prepare_data(recipe.data, seed=recipe.seed)
+    data = prepare_data(recipe.data, seed=recipe.seed, **({"task": recipe.task} if recipe.dense else {}))  # TEMP
     if data.validation is None:
-        folds(data.labeled.labels(), seed=recipe.seed, **recipe.choosing)
+        strata = None if recipe.dense else data.labeled.labels()
+        folds(strata, **({"count": len(data.labeled)} if recipe.dense else {}), seed=recipe.seed, **recipe.choosing)
     resolved = resolve(recipe, data)
     check_models(resolved)
     for name in resolved.baselines:
@@ -183,9 +184,18 @@ def check_models(recipe: Recipe) -> None:
     """
     found = (METHODS[name].pairing for name in (recipe.method, *recipe.baselines))
     check_towers(recipe, {pairing for pairing in found if pairing is not None})
+    stride = TASKS[recipe.task].stride
     for name in recipe.teachers:
-        check_name(name, pretrained=True, size=recipe.views.teacher_size)
-    check_name(recipe.student, pretrained=recipe.start == "pretrained", size=recipe.views.student_size)
+        check_name(
+            name, pretrained=True, size=recipe.views.teacher_size, **({"stride": stride} if stride else {})
+        )  # TEMP
+    pretrained = recipe.start == "pretrained"
+    check_name(
+        recipe.student,
+        pretrained=pretrained,
+        size=recipe.views.student_size,
+        **({"stride": stride} if stride else {}),
+    )  # TEMP
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -217,7 +227,7 @@ def resolve(recipe: Recipe, data: PreparedData) -> Recipe:
     if any(lesson is not None and lesson.contrasts for lesson in lessons):
         check_contrast(resolved.distill, len(data.transfer))
     if any("self-distill" in METHODS[name].stages for name in (resolved.method, *resolved.baselines)):
-        check_self_distillation(resolved, len(data.transfer))
+        check_self_distillation(resolved.plain(), len(data.transfer))
     return resolved
 
 

@@ -15,6 +15,7 @@ from tutelage.export import EXPORTERS, ExportSettings
 from tutelage.methods import METHODS
 from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
+from tutelage.methods.fit import DENSE_BATCH
 from tutelage.methods.finetune import FinetuneSettings
 from tutelage.methods.lessons import LESSONS, Shapes
 from tutelage.methods.pairs import ClipSettings
@@ -47,6 +48,8 @@ class Recipe(Settings):
             on.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
         views: Sizes and augmentation.
+        pretraining_views: Those of pretrainings that know nothing of the task, where the task is told for every pixel; else
+            they have those of ``views``.
         adapt: How the teacher is adapted.
         pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
@@ -73,6 +76,7 @@ class Recipe(Settings):
     held_out: float | None = Field(default=None, gt=0, lt=1)
     baselines: tuple[str, ...] = ()
     views: ViewSettings = ViewSettings()
+    pretraining_views: ViewSettings | None = None
     adapt: AdaptSettings = AdaptSettings()
     pretrain: PretrainSettings = PretrainSettings()
     distill: DistillSettings = DistillSettings()
@@ -97,6 +101,15 @@ class Recipe(Settings):
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
 
     @property
+    def dense(self) -> bool:
+        """Whether every pixel is told apart."""
+        return TASKS[self.task].stride is not None
+
+    def plain(self) -> Recipe:
+        """Return the recipe as pretrainings read it that know nothing of the task."""
+        return self.model_copy(update={"views": self.pretraining_views or ViewSettings()}) if self.dense else self
+
+    @property
     def choosing(self) -> dict[str, Any]:
         """How labels are held out to choose by, as :func:`tutelage.data.splits.folds` takes it."""
         return {"most": self.folds} if self.held_out is None else {"most": self.folds, "share": self.held_out}
@@ -119,16 +132,21 @@ class Recipe(Settings):
             ModelError: A teacher to mimic is no CLIP model.
         """
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
+        dense = self.dense
 
         def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
             kept = start == "pretrained"
-            return settings.resolved(labels, pretrained=METHODS[method].pretrains or kept, kept=kept)
+            pretrained = METHODS[method].pretrains or kept
+            return settings.resolved(labels, pretrained=pretrained, kept=kept, dense=dense)
 
         def shapes() -> Shapes:
             lesson = METHODS[self.method].lesson or LESSONS["logits"]
-            return lesson.shapes(next(iter(self.teachers), ""), size=views.teacher_size, classes=classes)
+            size = (views if lesson.adapted else plain).teacher_size
+            stride = TASKS[self.task].stride
+            return lesson.shapes(next(iter(self.teachers), ""), size=size, classes=classes, stride=stride)
 
         views = self.resolved_views(short_side)
+        plain = self.resolved_views(short_side, plain=True) if dense else views
         mimics = any(METHODS[name].pairing == "mimic" for name in (self.method, *self.baselines))
         mimicked = next(iter(self.teachers), None) if mimics else None
         finetuning = finetune(self.method, self.finetune)
@@ -138,10 +156,16 @@ class Recipe(Settings):
             update={
                 "start": start,
                 "views": views,
-                "adapt": self.adapt.resolved(labels),
+                "pretraining_views": plain if dense else self.pretraining_views,
+                "adapt": self.adapt.resolved(labels, dense=dense),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
-                "distill": self.distill.resolved(max(transfer, 1), shapes=shapes, max_bytes=self.store.max_bytes),
-                "dino": self.dino.resolved(max(transfer, 1), student=self.student, views=views),
+                "distill": self.distill.resolved(
+                    max(transfer, 1),
+                    shapes=shapes,
+                    max_bytes=self.store.max_bytes,
+                    most=DENSE_BATCH if dense else None,
+                ),
+                "dino": self.dino.resolved(max(transfer, 1), student=self.student, views=plain),
                 "clip": self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes),
                 "finetune": finetuning,
                 "pseudo_label": self.pseudo_label.resolved(max(transfer, 1)),
@@ -152,12 +176,19 @@ class Recipe(Settings):
             }
         )
 
-    def resolved_views(self, short_side: int) -> ViewSettings:
-        """Return the views that suit images whose short side has so many pixels (their median)."""
+    def resolved_views(self, short_side: int, *, plain: bool = False) -> ViewSettings:
+        """Return the views that suit images whose short side has so many pixels (their median).
+
+        Args:
+            short_side: In pixels.
+            plain: Whether they are for what knows nothing of the task.
+        """
         natives = [native_size(name) for name in self.teachers]
         free = [native for native in natives if native is not None]  # several share a size if all of them take any
         native = min(free) if free and len(free) == len(natives) else None
-        return self.views.resolved(short_side, teacher_native=native)
+        if self.dense and not plain:
+            return self.views.resolved(short_side, teacher_native=native, dense=True)
+        return self.plain().views.resolved(short_side, teacher_native=native)
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads back."""
@@ -222,6 +253,9 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
     for name in (recipe.method, *recipe.baselines):
         if name not in METHODS:
             raise UnknownNameError("method", name, METHODS)
+        if recipe.dense and not METHODS[name].dense:
+            able = ", ".join(key for key, each in METHODS.items() if each.dense)
+            raise RecipeError(f"method {name!r} is for classification; for {recipe.task} there are {able}")
         if METHODS[name].needs_teacher and not recipe.teachers:
             raise RecipeError(f"method {name!r} needs a teacher, such as bundled:efficientnet-lite0")
         if METHODS[name].needs_teacher and not METHODS[name].several_teachers and len(recipe.teachers) > 1:

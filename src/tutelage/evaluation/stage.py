@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from tutelage.data.samples import Samples
 from tutelage.evaluation.mistakes import write_mistakes
 from tutelage.ledger import Cost, measured
@@ -34,7 +31,8 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
 def evaluate_weights(job: Job, made_by: Stage, file: str, test: Samples, *, teacher: bool = False) -> Stage:
     """Evaluate the weights in one file of a stage on the test set, as a stage of their own.
 
-    Results hold the ``metrics``; ``predictions.safetensors`` the ``logits``, [N, C], and the ``targets``.
+    Results hold the ``metrics``; ``predictions.safetensors`` the ``logits``, [N, C], and the ``targets``, or of a
+    dense task the ``counts``, [N, C, 3].
 
     Args:
         job: Task, views, device.
@@ -49,11 +47,11 @@ def evaluate_weights(job: Job, made_by: Stage, file: str, test: Samples, *, teac
         with measured(cost, job.world.device):
             model = job.new_teacher() if teacher else job.new_student()
             load_weights(made_by.folder / file, model)
-            targets = torch.from_numpy(test.labels())
-            logits = job.predict(model, test, cost=cost)
+            outcomes, truth = job.outcomes(model, test, cost=cost), job.truth(test)
             if job.world.first:
-                save_weights(folder / "predictions.safetensors", {"logits": logits, "targets": targets})
-        return {"metrics": job.task.metrics(logits, targets)}, cost.as_dict()
+                found = {"counts": outcomes} if job.dense else {"logits": outcomes, "targets": truth}
+                save_weights(folder / "predictions.safetensors", found)
+        return {"metrics": job.task.metrics(outcomes, truth)}, cost.as_dict()
 
     return job.stage("evaluate", [made_by], {"test": test.fingerprint, "file": file}, work)
 
@@ -68,20 +66,21 @@ def _work(
     with measured(cost, job.world.device):
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
-        targets = torch.from_numpy(test.labels())
-        chosen: Tensor | None = None
-        logits = {"targets": targets, "student": job.predict(student, test, cost=cost)}
-        results["student"] = job.task.metrics(logits["student"], targets)
+        truth, chosen = job.truth(test), None
+        outcomes = {"student": job.outcomes(student, test, cost=cost)}
+        results["student"] = job.task.metrics(outcomes["student"], truth)
         if "adapt" in stages:
             teacher = job.new_teacher()
             for mode in stages["adapt"].results["modes"]:
                 load_adapted(adapted_by(stages, mode), teacher)
-                logits[mode] = job.predict(teacher, test, cost=cost)
-                results["teacher"][mode] = job.task.metrics(logits[mode], targets)
-            chosen = logits[stages["adapt"].results["chosen"]]
-            results["agreement"] = float((chosen.argmax(1) == logits["student"].argmax(1)).float().mean())
+                outcomes[mode] = job.outcomes(teacher, test, cost=cost)
+                results["teacher"][mode] = job.task.metrics(outcomes[mode], truth)
+            chosen = outcomes[stages["adapt"].results["chosen"]]
+            if not job.dense:
+                results["agreement"] = float((chosen.argmax(1) == outcomes["student"].argmax(1)).float().mean())
         if job.world.first:
-            save_weights(folder / "predictions.safetensors", logits)
-            if not job.prefix:
-                write_mistakes(folder, test, logits["student"], chosen)
+            known = {} if job.dense else {"targets": truth}
+            save_weights(folder / "predictions.safetensors", {**outcomes, **known})
+            if not job.prefix and not job.dense:
+                write_mistakes(folder, test, outcomes["student"], chosen)
     return results, cost.as_dict()

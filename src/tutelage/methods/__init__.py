@@ -76,6 +76,11 @@ class Method:
         return pretraining_section(self.stages) is not None
 
     @property
+    def dense(self) -> bool:
+        """Whether it can learn what each pixel shows."""
+        return self.held is None and not self.rounds
+
+    @property
     def rounds(self) -> bool:
         """Whether the student learns from its own predictions, in rounds."""
         return "label-2" in self.stages

@@ -18,6 +18,9 @@ from tutelage.models.model import Model, parameter_count, weight_hash
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
 
+DENSE = 2
+"""How many times as many passes a dense task takes over its labeled images: its head is no linear one."""
+
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -33,11 +36,12 @@ class AdaptSettings(SupervisedSettings):
     modes: tuple[Mode, ...] = Field(default=("probe", "finetune"), min_length=1)
     learning_rates: tuple[Rate, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
 
-    def resolved(self, labels: int) -> AdaptSettings:
-        """Fill in what suits this many labels."""
+    def resolved(self, labels: int, *, dense: bool = False) -> AdaptSettings:
+        """Fill in what suits this many labels; those of a dense task are images."""
         return self.model_copy(
             update={
-                "epochs": self.epochs or max(5, round(24 * math.sqrt(50 / labels))),
+                "epochs": self.epochs or max(5, round((DENSE if dense else 1) * 24 * math.sqrt(50 / labels))),
+                "batch_size": self.batch_size if not dense else self.dense_batch,
                 "statistics": self.statistics or "kept",
             }
         )

@@ -32,6 +32,7 @@ def align(job: Job, stages: Mapping[str, Stage], pairing: Pairing = "contrast") 
     what became of the ``logit_scale``. Some checkpoints on the way are kept as ``at-SHARE.safetensors`` where the
     recipe asks for them.
     """
+    job = job.plain()
     recipe = job.recipe
     inputs = {
         "student": recipe.student,

@@ -24,9 +24,9 @@ class Candidate:
     Attributes:
         name: For results and progress.
         group: Of which group it is (``probe``, ``finetune``).
-        held_out: Fits on a split's first part and returns the logits of its second, one tensor for each variant
-            of the outcome (raw weights, averaged weights), with what that cost. Is told a file that it may keep its
-            state in meanwhile.
+        held_out: Fits on a split's first part and returns what it makes of its second (:meth:`Job.outcomes`), one
+            tensor for each variant (raw weights, averaged weights), with what that cost. Is told a file that it may
+            keep its state in meanwhile.
     """
 
     name: str
@@ -76,7 +76,7 @@ def judge(
         A choice for each candidate and variant, the best first.
     """
     splits = job.splits() if splits is None else splits
-    targets = torch.cat([torch.from_numpy(held.labels()) for _, held in splits])
+    truth = torch.cat([job.truth(held) for _, held in splits])
     choices: list[Choice] = []
     with job.progress.track(f"choose the {candidates[0].group}", len(candidates) * len(splits)) as update:
         for number, candidate in enumerate(candidates):
@@ -84,16 +84,18 @@ def judge(
             found = kept.exists()
             job.world.barrier()  # before one process writes it, all have looked
             if not found:
-                logits: dict[str, list[Tensor]] = {}
+                outcomes_of: dict[str, list[Tensor]] = {}
                 with measured(Cost(), job.world.device) as spent:
                     for turn, split in enumerate(splits):
                         checkpoint = folder / f"judged-{candidate.name}-{turn}.checkpoint"
                         outcomes, part = candidate.held_out(split, checkpoint)
                         spent.add(part)
                         for variant, values in outcomes.items():
-                            logits.setdefault(variant, []).append(values)
+                            outcomes_of.setdefault(variant, []).append(values)
                         update(number * len(splits) + turn + 1, {})
-                metrics = {variant: job.task.metrics(torch.cat(parts), targets) for variant, parts in logits.items()}
+                metrics = {
+                    variant: job.task.metrics(torch.cat(parts), truth) for variant, parts in outcomes_of.items()
+                }
                 if job.world.first:
                     write_json(kept, {"metrics": metrics, "cost": spent.as_dict()})
                 job.world.barrier()

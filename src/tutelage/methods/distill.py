@@ -15,7 +15,7 @@ from tutelage.methods.contrast import ContrastSettings, image_maker, planned_ban
 from tutelage.methods.job import Job
 from tutelage.methods.lessons import LESSONS, Lesson, Shapes, widths_of
 from tutelage.methods.pretraining import Share, pretrained, pretraining_batch, pretraining_epochs
-from tutelage.methods.targets import stored_targets, taught_by, teacher_of, transfer_loader
+from tutelage.methods.targets import stored_targets, taught_by, taught_in, teacher_of, transfer_loader
 from tutelage.objectives.banks import remove_banks
 from tutelage.run import Stage
 from tutelage.settings import Settings
@@ -59,18 +59,21 @@ class DistillSettings(Settings):
     snapshots: tuple[Share, ...] = ()
     contrast: ContrastSettings = ContrastSettings()
 
-    def resolved(self, images: int, *, shapes: Callable[[], Shapes], max_bytes: int) -> DistillSettings:
+    def resolved(
+        self, images: int, *, shapes: Callable[[], Shapes], max_bytes: int, most: int | None = None
+    ) -> DistillSettings:
         """Fill in what suits a transfer set of this size.
 
         Args:
             images: In the transfer set.
             shapes: Returns the shapes of what the teacher gives; called only where targets may be stored.
             max_bytes: Most that stores may hold.
+            most: Images a step unless the recipe says otherwise, if there is a limit.
 
         Raises:
             RecipeError: Stored targets are asked for and do not fit.
         """
-        batch_size = self.batch_size or pretraining_batch(images)
+        batch_size = self.batch_size or min(pretraining_batch(images), most or images)
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
         contrast = self.contrast.resolved(images)
         found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "contrast": contrast})
@@ -103,6 +106,7 @@ def distill(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["log
 
     Some checkpoints on the way are kept as ``at-SHARE.safetensors`` where the recipe asks for them.
     """
+    job = taught_in(job, lesson)
     recipe = job.recipe
     inputs = {
         "student": recipe.student,

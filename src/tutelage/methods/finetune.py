@@ -39,13 +39,14 @@ class FinetuneSettings(SupervisedSettings):
     penalties: tuple[Rate, ...] = Field(default=(1e-2, 1e-1, 1.0), min_length=1)
     probe_views: int = Field(default=3, ge=0)
 
-    def resolved(self, labels: int, *, pretrained: bool, kept: bool) -> FinetuneSettings:
+    def resolved(self, labels: int, *, pretrained: bool, kept: bool, dense: bool = False) -> FinetuneSettings:
         """Fill in what suits this many labels.
 
         Args:
             labels: How many.
             pretrained: Whether the student has learned something before.
             kept: Whether that was on so many images that the statistics of a few can only be worse.
+            dense: Whether every pixel is told apart.
         """
         root = math.sqrt(50 / labels)
         epochs = max(30, 120 * root) if pretrained else max(20, 240 * root)
@@ -53,7 +54,8 @@ class FinetuneSettings(SupervisedSettings):
             update={
                 "epochs": self.epochs or round(epochs),
                 "learning_rates": self.learning_rates or ((3e-4, 1e-3, 3e-3) if pretrained else (3e-3,)),
-                "modes": self.modes or (("finetune", "probe") if pretrained else ("finetune",)),
+                "modes": self.modes or (("finetune", "probe") if pretrained and not dense else ("finetune",)),
+                "batch_size": self.batch_size if not dense else self.dense_batch,
                 "statistics": self.statistics or ("kept" if kept else "batch"),
             }
         )

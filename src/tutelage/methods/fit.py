@@ -32,6 +32,9 @@ from tutelage.training.loop import State, Trained, train
 from tutelage.training.phase import Phase, Statistics
 from tutelage.training.schedule import Schedule, few_label_batch
 
+DENSE_BATCH = 16
+"""Most images a step of a dense task, unless the recipe says otherwise."""
+
 Rate = Annotated[float, Field(gt=0)]
 Mode = Literal["probe", "finetune"]
 
@@ -58,6 +61,11 @@ class SupervisedSettings(Settings):
     statistics: Statistics | None = None
     penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
     probe_views: int = Field(default=7, ge=0)
+
+    @property
+    def dense_batch(self) -> int:
+        """Most images a step of a dense task: as given, else 16, whose activations are those of many small ones."""
+        return self.batch_size if "batch_size" in self.model_fields_set else DENSE_BATCH
 
     def schedule(self, learning_rate: float, labels: int) -> Schedule:
         """Return the schedule on this many labels, once the settings are resolved."""
@@ -140,6 +148,7 @@ class FinetuneFit:
         shown: What progress calls it.
         mixed: Whether views are mixed, where the policy says so.
         held: What holds the model, if something does; then views are not mixed, and there is one learning rate.
+        trained: ``head`` leaves the encoder as it is.
     """
 
     job: Job
@@ -149,12 +158,14 @@ class FinetuneFit:
     shown: str
     mixed: bool = True
     held: Held | None = None
+    trained: Literal["all", "head"] = "all"
 
     @property
     def trials(self) -> list[Trial]:
         """What there is to choose from."""
         if self.held is None:
-            return [Trial(rate) for rate in self.settings.rates]
+            group = "finetune" if self.trained == "all" else "probe"
+            return [Trial(rate, group=group) for rate in self.settings.rates]
         (rate,) = self.settings.rates
         return [Trial(rate, beta, self.held.name) for beta in self.held.betas]
 
@@ -221,6 +232,7 @@ class FinetuneFit:
             ),
             {"supervised": (supervised, 1.0), **{name: (each, trial.beta or 0.0) for name, each in holds.items()}},
             schedule,
+            trained=self.trained,
             statistics=self.settings.statistics or "batch",
             teachers={} if self.held is None else self.held.features.of(samples),
         )
@@ -229,12 +241,12 @@ class FinetuneFit:
         return train(phase, self.model, world=self.job.world, seed=seed, progress=progress, checkpoint=checkpoint)
 
     def _held_out(self, trial: Trial, split: Split, checkpoint: Path) -> tuple[Mapping[str, Tensor], Cost]:
-        """Train on a split's first part, and return the logits of its second under each variant of the weights."""
+        """Train on a split's first part, and return the outcomes of its second under each variant of the weights."""
         trained = self._train(trial, self._holds(), split[0], checkpoint=checkpoint)
         found: dict[str, Tensor] = {}
         for variant, state in trained.variants().items():
             self.model.load_state_dict(state)
-            found[variant] = self.job.predict(self.model, split[1], cost=trained.cost)
+            found[variant] = self.job.outcomes(self.model, split[1], cost=trained.cost)
         return found, trained.cost
 
 
@@ -283,11 +295,15 @@ class ProbeFit:
         return self._cached
 
 
-FITS: dict[str, type[ProbeFit] | type[FinetuneFit]] = {"probe": ProbeFit, "finetune": FinetuneFit}
-"""How a model is fitted to labels, by mode; a choice's group is its mode."""
-
-
 def new_fit(mode: Mode, job: Job, model: Model, settings: SupervisedSettings, *, shown: str) -> Fit:
-    """Return a way to fit a model from the weights that it has now."""
+    """Return a way to fit a model from the weights that it has now; a choice's group is its mode.
+
+    A probe leaves the encoder as it is: a linear head is fitted to its optimum on cached features, that of a dense
+    task is trained.
+    """
     start = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    return FITS[mode](job, model, start, settings, shown)
+    if mode == "finetune":
+        return FinetuneFit(job, model, start, settings, shown)
+    if job.dense:
+        return FinetuneFit(job, model, start, settings, shown, trained="head")
+    return ProbeFit(job, model, start, settings, shown)

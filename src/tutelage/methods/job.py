@@ -22,7 +22,7 @@ from tutelage.models.sources import build_encoder
 from tutelage.progress import Progress
 from tutelage.run import Outputs, Run, Stage, Work
 from tutelage.store.packs import Packs
-from tutelage.tasks import Task
+from tutelage.tasks import TASKS, Task
 from tutelage.training.distributed import World
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Job:
         pretraining: Labeled data of another task to pretrain on, or ``None``.
         pairs: Images with a text each to pretrain on, or ``None``.
         prefix: Put before stage names, for baselines inside another run.
+        whole: The job that this one pretrains for, where that differs (see :meth:`plain`).
     """
 
     recipe: Recipe
@@ -69,12 +70,39 @@ class Job:
     pretraining: Samples | None = None
     pairs: Samples | None = None
     prefix: str = ""
+    whole: Job | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel is told apart."""
+        return self.task.stride is not None
+
+    def plain(self) -> Job:
+        """Return the job of a pretraining that knows nothing of the task.
+
+        For a dense task the student learns then as classification's does, in views of its own size and at its own
+        stride; its weights are those of the dense student, but for the head. Else it is this job.
+        """
+        if not self.dense:
+            return self
+        return replace(self, task=TASKS["classification"], recipe=self.recipe.plain(), whole=self)
+
+    def fresh_head(self) -> dict[str, Tensor]:
+        """Return the weights of the student's head at its start, by their names in the student."""
+        head = (self.whole or self).new_student().head
+        return {f"head.{key}": value for key, value in head.state_dict().items()}
 
     def splits(self) -> list[Split]:
         """Return what hyper-parameters are chosen with: given validation data, or folds of the labels."""
         if self.validation is not None:
             return [(self.labeled, self.validation)]
-        pairs = folds(self.labeled.labels(), seed=self.recipe.seed, **self.recipe.choosing)
+        strata = None if self.dense else self.labeled.labels()
+        pairs = folds(
+            strata,
+            **({"count": len(self.labeled)} if self.dense else {}),
+            seed=self.recipe.seed,
+            **self.recipe.choosing,
+        )  # TEMP
         return [(self.labeled.subset(fit), self.labeled.subset(held)) for fit, held in pairs]
 
     def stage(
@@ -106,6 +134,9 @@ class Job:
             "views": self.recipe.views.model_dump(mode="json"),
             **settings,
         }
+        task = (self.whole or self).task
+        if task.stride is not None:
+            inputs["task"] = task.name
         return self.run.stage(self.prefix + name, inputs, work, outputs=outputs)
 
     def new_student(self, classes: int | None = None) -> Model:
@@ -119,8 +150,14 @@ class Job:
         model = self._build(self.recipe.student, pretrained=pretrained, size=views.student_size, classes=classes)
         preprocess = model.encoder.preprocess
         assert isinstance(preprocess, ImagePreprocess)
-        # What it is evaluated on is what it is deployed with: the center square, resized once, as views are.
-        model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
+        # What it is evaluated on is what it is deployed with: the center square, or all of it where every pixel is
+        # told apart, resized once, as views are.
+        model.encoder.preprocess = replace(
+            preprocess,
+            crop=views.crop or 1.0,
+            interpolation="bilinear",
+            **({"fit": "letterbox"} if self.dense else {}),  # TEMP
+        )
         return model
 
     def new_teacher(self, name: str | None = None) -> Model:
@@ -131,8 +168,10 @@ class Job:
 
     def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
         torch.manual_seed(self.recipe.seed)
-        encoder = build_encoder(name, pretrained=pretrained, size=size)
-        model = Model(encoder, self.task.head(encoder.widths["features"], classes or len(self.labeled.classes)))
+        encoder = build_encoder(
+            name, pretrained=pretrained, size=size, **({"stride": self.task.stride} if self.dense else {})
+        )  # TEMP
+        model = Model(encoder, self.task.head(encoder.widths, classes or len(self.labeled.classes)))
         model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
@@ -142,6 +181,23 @@ class Job:
         assert isinstance(preprocess, ImagePreprocess)
         crop = self.recipe.views.crop or 1.0
         return predict_outputs(model, samples, size=preprocess.size, crop=crop, output=output, cost=cost)
+
+    def outcomes(self, model: Model, samples: Samples, *, cost: Cost) -> Tensor:
+        """Return what a model makes of labeled samples, one row a sample, as the task's metrics read it.
+
+        That is its logits [N, C], or what was counted of its pixels [N, C, 3].
+        """
+        if not self.dense:
+            return self.predict(model, samples, cost=cost)
+        from tutelage.evaluation.pixels import count_pixels
+
+        size, window = self.recipe.views.student_size, self.recipe.views.window
+        assert size is not None
+        return count_pixels(model, samples, classes=len(self.labeled.classes), size=size, window=window, cost=cost)
+
+    def truth(self, samples: Samples) -> Tensor:
+        """Return what outcomes are judged against, one row a sample; an empty one where they hold it already."""
+        return torch.empty(len(samples), 0) if self.dense else torch.from_numpy(samples.labels())
 
     def loader(
         self,
@@ -169,12 +225,16 @@ class Job:
         assert settings.size is not None
         policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
         images = self.packs.joined(parts or (samples,), short_side(settings.size))
+        masks = (
+            None if not self.dense or samples.masks is None else self.packs.masks(samples, short_side(settings.size))
+        )
         return Loader(
             samples,
             {DEFAULT_GROUP: ViewGroup(policy, settings.size)} if groups is None else groups,
             batch_size=batch_size,
             seed=self.recipe.seed,
             images=images,
+            **({"masks": masks} if self.dense else {}),  # TEMP
             views=views,
             inline=self.world.device.type == "cpu" and images.at_hand,
             device=self.world.device,

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tutelage.ledger import Cost, measured
 from tutelage.methods.choose import Choice
 from tutelage.methods.job import LABELS, Job
@@ -31,8 +29,7 @@ def judge(job: Job, stages: Mapping[str, Stage]) -> Stage:
         with measured(cost, job.world.device):
             student = job.new_student()
             load_weights(distilled.folder / "student.safetensors", student)
-            logits = job.predict(student, held, cost=cost)
-            metrics = job.task.metrics(logits, torch.from_numpy(held.labels()))
+            metrics = job.task.metrics(job.outcomes(student, held, cost=cost), job.truth(held))
             if job.world.first:
                 save_weights(folder / "student.safetensors", student.state_dict())
         chosen = Choice("distilled", "distilled", "raw", metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -46,15 +47,21 @@ class Lesson:
         name = _taught(self.outputs, teacher.encoder.widths)
         return {name: (teacher.encoder.widths[name],)}
 
-    def shapes(self, teacher: str, *, size: int | None, classes: int) -> Shapes:
+    def shapes(self, teacher: str, *, size: int | None, classes: int, stride: int | None = None) -> Shapes:
         """Return the shape of a row of what a teacher will give, before it is loaded.
 
         Args:
             teacher: Its name.
             size: Of its input, in pixels.
             classes: That the task tells apart.
+            stride: Pixels that a prediction stands for, in a dense task.
         """
-        return {"logits": (classes,)} if self.adapted else _shapes(self.outputs, teacher, size)
+        if not self.adapted:
+            return _shapes(self.outputs, teacher, size)
+        if stride is None:
+            return {"logits": (classes,)}
+        assert size is not None
+        return {"logits": (classes, math.ceil(size / stride), math.ceil(size / stride))}
 
     def of(
         self, student: Model, shapes: Shapes, *, temperature: float, image: ImageMaker = ImageFeatures

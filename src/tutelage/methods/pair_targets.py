@@ -38,6 +38,7 @@ def pair_targets(job: Job, stages: Mapping[str, Stage]) -> Stage:
 
     As with other stored targets, the stage's cost is what storing cost whoever did it.
     """
+    job = job.plain()
     settings = job.recipe.clip
     inputs = {"teacher": job.recipe.teacher, "pairs": "embedding", "crop": list(settings.crop)}
     if settings.targets == "live":

@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.data.images import short_side
 from tutelage.methods import METHODS
 from tutelage.methods.job import Job
-from tutelage.methods.targets import target_shapes
+from tutelage.methods.targets import target_shapes, taught_in
 from tutelage.store.packs import packed_bytes
 from tutelage.store.plan import plan_targets
 from tutelage.store.probe import probe
@@ -29,9 +29,10 @@ def predict_targets(job: Job) -> dict[str, Any]:
     Raises:
         RecipeError: Stored targets are asked for and do not fit.
     """
-    recipe, images = job.recipe, len(job.transfer)
-    settings, lesson = recipe.distill, METHODS[recipe.method].lesson
+    lesson = METHODS[job.recipe.method].lesson
     assert lesson is not None
+    job = taught_in(job, lesson)
+    recipe, images, settings = job.recipe, len(job.transfer), job.recipe.distill
     assert settings.epochs is not None
     assert recipe.views.size is not None
     assert job.transfer.images is not None

@@ -49,6 +49,7 @@ class PretrainSettings(Settings):
 
 def pretrain(job: Job, stages: Mapping[str, Stage]) -> Stage:
     """Train the student on the pretraining set; writes ``student.safetensors``, with a new head for the task."""
+    job = job.plain()
     recipe = job.recipe
     inputs = {
         "student": recipe.student,

@@ -99,10 +99,10 @@ def pretrained(
         cost: Gets what it took.
         head: Whether the head learns the task; else a new one is kept in its place.
     """
-    fresh = {} if head else {f"head.{key}": value for key, value in job.new_student().head.state_dict().items()}
+    fresh = {} if head else job.fresh_head()
 
     def kept(state: State) -> State:
-        return {key: fresh.get(key, value) for key, value in state.items()}
+        return state if head else {key: value for key, value in state.items() if key[:5] != "head."} | fresh
 
     def keep(share: float, state: State) -> None:
         save_weights(folder / snapshot(share), kept(state))

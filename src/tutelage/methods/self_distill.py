@@ -274,6 +274,7 @@ def self_distill(job: Job, stages: Mapping[str, Stage]) -> Stage:
     Its results say whether its outputs have ``collapsed``, and if so how (``why``). Some checkpoints on the way are
     kept as ``at-SHARE.safetensors`` where the recipe asks for them.
     """
+    job = job.plain()
     recipe = job.recipe
     inputs = {
         "student": recipe.student,

@@ -19,6 +19,7 @@ from tutelage.run import Stage
 from tutelage.store.plan import Mode, TargetPlan, plan_targets
 from tutelage.store.spec import StoredOutput, TargetSpec, target_spec, teacher_identity
 from tutelage.store.targets import CachedTargets, build_targets, open_targets
+from tutelage.tasks import TASKS
 
 if TYPE_CHECKING:
     from tutelage.recipe import Recipe
@@ -30,6 +31,7 @@ def targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["log
     What is stored lies in the folder of all stores, for other runs to find. The stage's cost is what storing cost
     whoever did it: a run that finds it made still could not do without.
     """
+    job = taught_in(job, lesson)
     settings, after = job.recipe.distill, taught_by(stages, lesson)
     inputs: dict[str, Any] = {"teacher": job.recipe.teacher, "lesson": lesson.name}
     if settings.uses_banks(lesson):
@@ -43,6 +45,11 @@ def targets(job: Job, stages: Mapping[str, Stage], lesson: Lesson = LESSONS["log
     stored = {**inputs, "targets": {"mode": "cached", "views": settings.views, "top_k": settings.top_k}}
     work = functools.partial(_work, job, stages, lesson)
     return job.stage("targets", after, stored, work, reads=("transfer",))
+
+
+def taught_in(job: Job, lesson: Lesson) -> Job:
+    """Return the job in which a lesson is taught: one that knows nothing of the task is taught without it."""
+    return job if lesson.adapted else job.plain()
 
 
 def taught_by(stages: Mapping[str, Stage], lesson: Lesson) -> tuple[Stage, ...]:
@@ -128,7 +135,8 @@ def _spec(job: Job, lesson: Lesson, loader: Loader, teacher: Mapping[str, Any]) 
 def target_shapes(recipe: Recipe, lesson: Lesson, classes: int) -> Shapes:
     """Return the shape of a row of what a resolved recipe's teacher gives in a lesson."""
     (teacher,) = recipe.teachers
-    return lesson.shapes(teacher, size=recipe.views.teacher_size, classes=classes)
+    views = recipe.views if lesson.adapted else recipe.plain().views
+    return lesson.shapes(teacher, size=views.teacher_size, classes=classes, stride=TASKS[recipe.task].stride)
 
 
 def planned_bytes(recipe: Recipe, lesson: Lesson, *, classes: int, images: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,7 +53,11 @@ def prediction_divergence(
 
 
 class Logits(Objective):
-    """Match a teacher's predictions on the same view (see :func:`prediction_divergence`)."""
+    """Match a teacher's predictions on the same view (see :func:`prediction_divergence`).
+
+    Of a dense task they are compared at the resolution of the student's head, to which the teacher's are brought; a
+    cell counts where at least half of its pixels are valid.
+    """
 
     def __init__(self, *, temperature: float = 1.0, teacher: str = "teacher") -> None:
         super().__init__()
@@ -61,10 +67,28 @@ class Logits(Objective):
 
     def forward(self, batch: Batch, student: StudentOutputs, targets: Targets) -> dict[str, Tensor]:
         """Return ``logits``."""
-        loss = prediction_divergence(
-            student[DEFAULT_GROUP].require("logits"),
-            targets[self._teacher][DEFAULT_GROUP].require("logits"),
-            temperature=self._temperature,
-            valid=batch.valid,
-        )
-        return {"logits": loss}
+        ours = student[DEFAULT_GROUP].require("logits")
+        theirs = targets[self._teacher][DEFAULT_GROUP].require("logits")
+        valid = batch.valid
+        if ours.ndim == 4:
+            grid = ours.shape[-2:]
+            theirs = theirs if theirs.shape[-2:] == grid else _on_grid(theirs, grid)
+            valid = None if valid is None else mostly_valid(valid, grid)
+        return {"logits": prediction_divergence(ours, theirs, temperature=self._temperature, valid=valid)}
+
+
+def mostly_valid(valid: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return which cells of a coarser grid hold valid pixels by half or more.
+
+    Args:
+        valid: Which pixels count, bool [B, H, W].
+        grid: Height and width of the grid.
+
+    Returns:
+        bool [B, h, w].
+    """
+    return F.interpolate(valid[:, None].float(), tuple(grid), mode="area")[:, 0] >= 0.5
+
+
+def _on_grid(logits: Tensor, grid: Sequence[int]) -> Tensor:
+    return F.interpolate(logits, tuple(grid), mode="bilinear", align_corners=False, antialias=True)

@@ -232,7 +232,7 @@ def extract(recipe: Recipe, name: str, labels: Labels, device: torch.device) -> 
     preprocess = encoder.preprocess
     if not isinstance(preprocess, ImagePreprocess):
         raise ModelError(f"{name}: reads text; name encoders that read images")
-    model = Model(encoder, TASKS[recipe.task].head(encoder.widths["features"], labels.classes))
+    model = Model(encoder, TASKS[recipe.task].head(encoder.widths, labels.classes))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     crop, cost = views.crop or 1.0, Cost()
     with measured(cost, device):

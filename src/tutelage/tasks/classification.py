@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import (
@@ -18,10 +20,11 @@ class Classification:
 
     name = "classification"
     primary = "accuracy"
+    stride = None
 
-    def head(self, width: int, classes: int) -> Head:
+    def head(self, widths: Mapping[str, int], classes: int) -> Head:
         """Return a linear head on pooled features."""
-        return LinearHead(width, classes)
+        return LinearHead(widths["features"], classes)
 
     def loss(
         self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, valid: Tensor | None = None
@@ -31,9 +34,14 @@ class Classification:
             logits, targets = logits[valid], targets[valid]
         return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
-    def metrics(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return accuracy, macro F1, negative log-likelihood and expected calibration error (15 bins)."""
-        classes = logits.shape[1]
+    def metrics(self, outcomes: Tensor, truth: Tensor) -> dict[str, float]:
+        """Return accuracy, macro F1, negative log-likelihood and expected calibration error (15 bins).
+
+        Args:
+            outcomes: Logits [N, C].
+            truth: Class numbers [N].
+        """
+        logits, targets, classes = outcomes, truth, outcomes.shape[1]
         probabilities = logits.softmax(1)
         values = {
             "accuracy": multiclass_accuracy(logits, targets, classes, average="micro"),

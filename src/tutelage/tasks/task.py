@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -15,13 +16,16 @@ class Task(Protocol):
     Attributes:
         name: As recipes and results write it.
         primary: The metric that models are chosen by; higher is better.
+        stride: Pixels of the input that a cell of the encoder's dense map stands for, where the task is told for every
+            pixel; ``None`` where it is told for the whole sample.
     """
 
     name: str
     primary: str
+    stride: int | None
 
-    def head(self, width: int, classes: int) -> Head:
-        """Return a new head for features of this width."""
+    def head(self, widths: Mapping[str, int], classes: int) -> Head:
+        """Return a new head for an encoder that gives outputs of these widths."""
         ...
 
     def loss(
@@ -30,6 +34,11 @@ class Task(Protocol):
         """Return the mean supervised loss, a scalar."""
         ...
 
-    def metrics(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
-        """Return every metric of predictions on labeled samples."""
+    def metrics(self, outcomes: Tensor, truth: Tensor) -> dict[str, float]:
+        """Return every metric of what a model makes of labeled samples.
+
+        Args:
+            outcomes: One row a sample, [N, ...]: its logits, or what was counted of its pixels.
+            truth: What they are judged against, [N, ...]; empty rows where the outcomes hold all there is to know.
+        """
         ...

@@ -34,7 +34,8 @@ class Step(nn.Module):
         if not self._train_encoder:
             self.model.encoder.eval()
         if self._keep_statistics:
-            for module in self.model.modules():
+            # A head is new where there is something to keep: it has no statistics of its own yet.
+            for module in self.model.encoder.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
