@@ -1,8 +1,4 @@
-"""Draw views: each a pure function of (seed, sample key, view number), whatever batch it is drawn in.
-
-Randomness is counted, not consumed: number i of a view's stream is a hash of (seed, key, view number, i), so a
-batch is drawn with a few array operations and no generator has a state.
-"""
+"""Draw views: each a pure function of (seed, sample key, view number), whatever batch it is drawn in."""
 
 from __future__ import annotations
 
@@ -11,15 +7,10 @@ import numpy.typing as npt
 
 from tutelage.views.operations import OPERATIONS, SIGNED, strengths
 from tutelage.views.policy import ViewPolicy, Views
+from tutelage.views.streams import Doubles, Keys, make_streams, uniforms
 
-Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
-Doubles = npt.NDArray[np.float64]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
-_SHIFTS = np.array([30, 27, 31], dtype=np.uint64)
 
 _TRIES = 10
 _ERASE_AREA = (0.02, 0.33)
@@ -60,7 +51,7 @@ def sample_views(
     Returns:
         B views. A view depends on its own sample's values alone.
     """
-    streams = _streams(seed, keys, numbers)
+    streams = make_streams(seed, keys, numbers)
     possible = np.zeros(len(rows), dtype=np.bool_) if partners is None else np.not_equal(partners, rows)
     shape = np.asarray(aspects, dtype=np.float64)
     crop = _center_boxes(shape, policy.center) if policy.crop is None else _random_crops(policy, streams, shape)
@@ -68,7 +59,7 @@ def sample_views(
     kind, weight, box = _mixing(policy, streams, possible)
     return Views(
         crop=crop.astype(np.float32),
-        flip=_uniforms(streams, _FLIP, 1)[:, 0] < policy.flip,
+        flip=uniforms(streams, _FLIP, 1)[:, 0] < policy.flip,
         ops=ops,
         magnitudes=magnitudes,
         erase=_erase_boxes(policy.erase, streams).astype(np.float32),
@@ -108,31 +99,12 @@ def pairing(keys: Keys, number: int, *, seed: int) -> Ints:
     Returns:
         Each sample's partner, int64 [N].
     """
-    streams = _streams(seed, keys, np.full(len(keys), number, dtype=np.int64))
-    order = np.argsort(_uniforms(streams, _PAIR, 1)[:, 0], kind="stable")
+    streams = make_streams(seed, keys, np.full(len(keys), number, dtype=np.int64))
+    order = np.argsort(uniforms(streams, _PAIR, 1)[:, 0], kind="stable")
     partner = np.arange(len(keys), dtype=np.int64)
     first, second = order[: len(order) // 2 * 2].reshape(-1, 2).T
     partner[first], partner[second] = second, first
     return partner
-
-
-def _streams(seed: int, keys: Keys, numbers: Ints) -> Keys:
-    start = _scramble(np.array([seed % 2**64], dtype=np.uint64))
-    return _scramble(_scramble(start ^ keys) + numbers.astype(np.uint64) * _GOLDEN)
-
-
-def _uniforms(streams: Keys, at: int, count: int) -> Doubles:
-    """Return numbers ``at`` to ``at + count`` of each stream, uniform in [0, 1), [B, count]."""
-    counters = np.arange(at + 1, at + count + 1, dtype=np.uint64) * _GOLDEN
-    return (_scramble(streams[:, None] + counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _scramble(values: Keys) -> Keys:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood, 2014); arithmetic is modulo 2**64."""
-    values = (values ^ (values >> _SHIFTS[0])) * _FACTORS[0]
-    values = (values ^ (values >> _SHIFTS[1])) * _FACTORS[1]
-    scrambled: Keys = values ^ (values >> _SHIFTS[2])
-    return scrambled
 
 
 def _center_boxes(aspects: Doubles, share: float) -> Doubles:
@@ -143,7 +115,7 @@ def _center_boxes(aspects: Doubles, share: float) -> Doubles:
 def _random_crops(policy: ViewPolicy, streams: Keys, aspects: Doubles) -> Doubles:
     """Torchvision's ``RandomResizedCrop.get_params`` in relative coordinates."""
     assert policy.crop is not None
-    draws = _uniforms(streams, _CROP, 2 * _TRIES + 2)
+    draws = uniforms(streams, _CROP, 2 * _TRIES + 2)
     areas, ratios = _areas_and_ratios(draws, policy.crop, policy.ratio)
     heights, widths = np.sqrt(areas / ratios * aspects[:, None]), np.sqrt(areas * ratios / aspects[:, None])
     fits = (heights <= 1.0) & (widths <= 1.0)
@@ -161,7 +133,7 @@ def _erase_boxes(probability: float, streams: Keys) -> Doubles:
     """Torchvision's ``RandomErasing.get_params`` on a square view; nothing is erased where no try fits."""
     if probability == 0.0:
         return np.zeros((len(streams), 4))
-    draws = _uniforms(streams, _ERASE, 1 + 2 * _TRIES + 2)
+    draws = uniforms(streams, _ERASE, 1 + 2 * _TRIES + 2)
     areas, ratios = _areas_and_ratios(draws[:, 1:], _ERASE_AREA, _ERASE_RATIO)
     heights, widths = np.sqrt(areas * ratios), np.sqrt(areas / ratios)
     fits = (heights < 1.0) & (widths < 1.0)
@@ -181,7 +153,7 @@ def _areas_and_ratios(
 
 
 def _operations(policy: ViewPolicy, streams: Keys) -> tuple[Ints, npt.NDArray[np.float32]]:
-    draws = _uniforms(streams, _OPS, 2 * policy.ops)
+    draws = uniforms(streams, _OPS, 2 * policy.ops)
     ops = (draws[:, 0::2] * len(OPERATIONS)).astype(np.int64)
     negative = SIGNED[ops] & (draws[:, 1::2] < 0.5)
     unsigned = strengths(policy.magnitude)[ops]
@@ -197,7 +169,7 @@ def _mixing(policy: ViewPolicy, streams: Keys, possible: npt.NDArray[np.bool_]) 
     kind, weight, box = np.zeros(len(streams), np.int64), np.ones(len(streams)), np.zeros((len(streams), 4))
     if not (policy.mixup or policy.cutmix):
         return kind, weight, box
-    draws = _uniforms(streams, _MIX, 5)
+    draws = uniforms(streams, _MIX, 5)
     mixed = possible & (draws[:, 0] < policy.mix)
     mixup_share = 0.5 if policy.mixup and policy.cutmix else float(policy.mixup > 0.0)
     kind[mixed] = np.where(draws[mixed, 1] < mixup_share, 1, 2)
