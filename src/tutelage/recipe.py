@@ -48,7 +48,7 @@ class Recipe(Settings):
             on.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
         views: Sizes and augmentation.
-        pretraining_views: Those of pretrainings that know nothing of the task, where the task is told for every pixel; else
+        pretraining_views: Those of pretrainings that know nothing of the task, where that is told for every pixel; else
             they have those of ``views``.
         adapt: How the teacher is adapted.
         pretrain: How the student learns another labeled set first.

@@ -94,8 +94,23 @@ def test_features_are_stored_in_bytes_before_views_are_given_up() -> None:
     assert found.bytes == 16000 * (20 + 104 + 20)
 
 
-def test_dense_logits_stay_in_half_precision() -> None:
-    assert plan(shapes={"logits": (1000, 4, 4)}).forms == {"logits": "float16"}
+DENSE = {"logits": (150, 4, 4)}
+
+
+def test_dense_logits_stay_in_half_precision_where_they_fit() -> None:
+    assert plan(shapes=DENSE).forms == {"logits": "float16"}
+
+
+def test_a_pixels_largest_predictions_are_stored_before_views_are_given_up() -> None:
+    found = plan(shapes=DENSE, max_bytes=stored_bytes(1000, 16, DENSE, {"logits": "float16"}) - 1)
+    assert (found.forms, found.views) == ({"logits": "top-8"}, 16)
+    assert found.bytes == 16000 * 16 * (8 * 4 + 4)
+
+
+def test_of_few_classes_a_pixels_predictions_are_all_stored() -> None:
+    shapes = {"logits": (20, 4, 4)}
+    found = plan(shapes=shapes, max_bytes=stored_bytes(1000, 16, shapes, {"logits": "float16"}) - 1)
+    assert (found.forms, found.views) == ({"logits": "float16"}, 15)
 
 
 def test_what_does_not_fit_at_all_is_computed_live() -> None:

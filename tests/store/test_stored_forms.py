@@ -90,6 +90,14 @@ def test_the_largest_keep_their_probability_and_the_rest_is_spread_evenly(count:
     assert torch.equal(found.argmax(1), values.argmax(1))
 
 
+def test_each_pixel_keeps_its_largest_as_an_image_does() -> None:
+    values = drawn(3, 30, 4, 2)
+    found = there_and_back("logits", values, "top-5")
+    pixels = values.permute(0, 2, 3, 1).reshape(-1, 30)
+    alone = there_and_back("logits", pixels, "top-5")
+    assert torch.equal(found.permute(0, 2, 3, 1).reshape(-1, 30), alone)
+
+
 def test_thirty_two_of_a_thousand_confident_predictions_are_nearly_all() -> None:
     values = drawn(32, 1000, scale=1.0)
     values[torch.arange(32), torch.arange(32)] += 14
@@ -111,6 +119,7 @@ def test_class_numbers_are_as_narrow_as_they_can_be(classes: int, kind: type) ->
         ("logits", "float16", (9,)),
         ("logits", "top-4", (9,)),
         ("logits", "top-4", (70000,)),
+        ("logits", "top-4", (9, 2, 3)),
         ("features", "int8", (6,)),
         ("patches", "int8", (6, 2, 3)),
         ("patches", "float16", (6, 2, 3)),
@@ -151,7 +160,7 @@ def test_what_is_not_finite_is_refused(name: str, form: str, bad: float) -> None
         ("logits", (9,), "top-0", "no form 'top-0'"),
         ("logits", (9,), "int8", "int8 is for features"),
         ("features", (9,), "top-4", "for logits"),
-        ("logits", (9, 2, 2), "top-4", "one row an image"),
+        ("logits", (4, 2, 2), "top-4", "more than 4 classes"),
         ("logits", (9,), "top-9", "more than 9 classes"),
     ],
 )

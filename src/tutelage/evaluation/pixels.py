@@ -144,7 +144,7 @@ def _windowed(picture: Tensor, size: int, scores: Scores) -> Tensor:
 
 
 def window_starts(extent: int, size: int) -> list[int]:
-    """Return where windows of a size begin that cover an extent evenly, each overlapping the next by a third or more."""
+    """Return where windows begin that cover an extent evenly, each with a third or more in common with the next."""
     if extent <= size:
         return [0]
     steps = int(np.ceil((extent - size) / (size * (1 - OVERLAP))))

@@ -73,7 +73,8 @@ class DistillSettings(Settings):
         Raises:
             RecipeError: Stored targets are asked for and do not fit.
         """
-        batch_size = self.batch_size or min(pretraining_batch(images), most or images)
+        usual = pretraining_batch(images)
+        batch_size = self.batch_size or (min(usual, most) if most else usual)
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
         contrast = self.contrast.resolved(images)
         found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "contrast": contrast})

@@ -49,10 +49,9 @@ def check_form(name: str, shape: Sequence[int], form: str) -> None:
         raise RecipeError(f"{name}: there is no form {form!r}; use float16, int8, or top-K such as top-32")
     if form == INT8 and name == "logits":
         raise RecipeError("logits: int8 is for features; use float16, or top-K such as top-32")
-    if count is not None and (name != "logits" or len(shape) != 1 or count >= shape[0]):
+    if count is not None and (name != "logits" or count >= shape[0]):
         raise RecipeError(
-            f"{name}: {form} is for logits of more than {count} classes, one row an image, and this is "
-            f"{name} {list(shape)}; use float16"
+            f"{name}: {form} is for logits of more than {count} classes, and this is {name} {list(shape)}; use float16"
         )
 
 
@@ -65,7 +64,7 @@ def row_bytes(shape: Sequence[int], form: str) -> int:
     """
     count = _top(form)
     if count is not None:
-        return count * (2 + _class_type(shape[0]).itemsize) + 4
+        return (count * (2 + _class_type(shape[0]).itemsize) + 4) * math.prod(shape[1:])
     return math.prod(shape) + 4 if form == INT8 else 2 * math.prod(shape)
 
 
@@ -75,8 +74,8 @@ def encode(name: str, values: Tensor, form: str) -> dict[str, Array]:
     Args:
         name: Of the output; logits lose each row's (each pixel's) largest value.
         values: [n, ...]; on any device.
-        form: ``float16``, ``int8``, or ``top-K`` for logits [n, C]: the K largest, their classes, and the logarithm
-            of the probability of all others together, relative to the largest.
+        form: ``float16``, ``int8``, or ``top-K`` for logits [n, C, ...]: the K largest (of each pixel), their classes,
+            and the logarithm of the probability of all others together, relative to the largest.
 
     Returns:
         Arrays by name, each [n, ...]: the values under the output's own name, what else there is beside it, such as
@@ -143,7 +142,7 @@ def decode(
     kept = arrays[f"{name}.classes"]
     classes = torch.from_numpy((kept if rows is None else kept[rows]).astype(np.int64)).to(device or "cpu")
     each = read(arrays[f"{name}.others"]) - math.log(shape[0] - count)
-    return each[:, None].expand(-1, shape[0]).scatter(1, classes, values)
+    return each[:, None].expand(-1, shape[0], *each.shape[1:]).scatter(1, classes, values)
 
 
 def _top(form: str) -> int | None:

@@ -32,6 +32,12 @@ MANY_CLASSES = 128
 TOP = 32
 """How many of them."""
 
+MANY_DENSE = 32
+"""The same for what is told of every pixel, which is hardly ever of more than a few classes."""
+
+TOP_DENSE = 8
+"""How many of a pixel's."""
+
 
 @dataclass(frozen=True)
 class TargetPlan:
@@ -184,8 +190,9 @@ def _forms(shapes: Mapping[str, tuple[int, ...]], top_k: int | None) -> list[dic
     def form(name: str, shape: tuple[int, ...], *, coarse: bool) -> str:
         if name != "logits":
             return INT8 if coarse else FLOAT16
-        if len(shape) != 1:  # dense: every pixel would name its classes
-            return FLOAT16
+        if len(shape) > 1:
+            many = coarse and top_k is None and shape[0] > MANY_DENSE
+            return logits_form(shape[0], TOP_DENSE if many else top_k)
         many = coarse and top_k is None and shape[0] > MANY_CLASSES
         return logits_form(shape[0], TOP if many else top_k)
 

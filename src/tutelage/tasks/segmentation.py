@@ -14,7 +14,7 @@ from tutelage.models.segmentation_head import SegmentationHead
 
 
 class Segmentation:
-    """Classes that exclude each other, in every pixel. Targets are class numbers [B, H, W], IGNORED where none counts."""
+    """Classes that exclude each other, in every pixel. Targets are class numbers [B, H, W], IGNORED where none is."""
 
     name = "segmentation"
     primary = "miou"

@@ -16,8 +16,8 @@ class Task(Protocol):
     Attributes:
         name: As recipes and results write it.
         primary: The metric that models are chosen by; higher is better.
-        stride: Pixels of the input that a cell of the encoder's dense map stands for, where the task is told for every
-            pixel; ``None`` where it is told for the whole sample.
+        stride: Side, in pixels, of what a cell of the encoder's dense map stands for, where the task is told for
+            every pixel; ``None`` where it is told for the whole sample.
     """
 
     name: str
