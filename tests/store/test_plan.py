@@ -94,15 +94,15 @@ def test_features_are_stored_in_bytes_before_views_are_given_up() -> None:
     assert found.bytes == 16000 * (20 + 104 + 20)
 
 
-DENSE = {"logits": (150, 4, 4)}
+PIXELS = {"logits": (150, 4, 4)}
 
 
 def test_dense_logits_stay_in_half_precision_where_they_fit() -> None:
-    assert plan(shapes=DENSE).forms == {"logits": "float16"}
+    assert plan(shapes=PIXELS).forms == {"logits": "float16"}
 
 
 def test_a_pixels_largest_predictions_are_stored_before_views_are_given_up() -> None:
-    found = plan(shapes=DENSE, max_bytes=stored_bytes(1000, 16, DENSE, {"logits": "float16"}) - 1)
+    found = plan(shapes=PIXELS, max_bytes=stored_bytes(1000, 16, PIXELS, {"logits": "float16"}) - 1)
     assert (found.forms, found.views) == ({"logits": "top-8"}, 16)
     assert found.bytes == 16000 * 16 * (8 * 4 + 4)
 
