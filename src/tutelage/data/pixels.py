@@ -66,7 +66,7 @@ def open_content(content: bytes, name: str) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # damaged headers raise anything
-        raise _undecodable(name, content, error) from error
+        raise undecodable(name, content, error) from error
     _check_limit(image, name)
     return image
 
@@ -85,11 +85,11 @@ def decoded(image: Image.Image, name: str, content: bytes) -> npt.NDArray[np.uin
     try:
         inverted = image.format == "TIFF" and image.mode.startswith("I;16") and _white_is_zero(image)
         image.load()
-        pixels = _to_rgb(_upright(image))
+        pixels = _to_rgb(upright(image))
     except MemoryError:
         raise
     except Exception as error:  # what damaged content raises depends on the format, and is nowhere listed
-        raise _undecodable(name, content, error) from error
+        raise undecodable(name, content, error) from error
     return 255 - pixels if inverted else pixels
 
 
@@ -188,7 +188,8 @@ def _check_limit(image: Image.Image, name: str) -> None:
         )
 
 
-def _undecodable(name: str, content: bytes, error: Exception) -> ImageError:
+def undecodable(name: str, content: bytes, error: Exception) -> ImageError:
+    """Return what is to be said of content that raised an error when it was decoded."""
     detail = str(error) or type(error).__name__
     kind = "damaged"
     early = ends_early(content)
@@ -211,7 +212,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its metadata say."""
     return image if _orientation(image) not in range(2, 9) else ImageOps.exif_transpose(image)
 
 

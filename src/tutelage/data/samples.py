@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from tutelage.data.problems import Problem
 from tutelage.errors import DataError
+
+if TYPE_CHECKING:  # decoding masks takes torch, which predicting does without
+    from tutelage.data.mask_codes import MaskCode
+    from tutelage.data.masks import Mask
 
 IntArray = npt.NDArray[np.int64]
 
@@ -52,9 +56,10 @@ class Samples:
         texts: Texts, or ``None`` for images alone.
         targets: The task's targets, one row a sample (classification: class numbers, int64 [N], or shares of the
             classes, floating-point [N, C]), or ``None``.
-        classes: Class names in the order of the class numbers; empty without targets.
+        classes: Class names in the order of the class numbers; empty without targets and masks.
         origin: Where the samples come from, in words a user knows.
         problems: What reading them left out or set right; not part of the fingerprint.
+        masks: The targets of dense tasks, one an image, or ``None``.
     """
 
     ids: tuple[str, ...]
@@ -64,9 +69,10 @@ class Samples:
     classes: tuple[str, ...] = ()
     origin: str = ""
     problems: tuple[Problem, ...] = ()
+    masks: Sequence[Mask] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("images", "texts", "targets"):
+        for name in ("images", "texts", "targets", "masks"):
             value = cast("Sequence[object] | None", getattr(self, name))
             if value is not None and len(value) != len(self.ids):
                 raise DataError(f"{self.origin or 'samples'}: {len(self.ids)} ids but {len(value)} {name}")
@@ -86,11 +92,12 @@ class Samples:
             images=pick(self.images),
             texts=pick(self.texts),
             targets=None if self.targets is None else self.targets[rows],
+            masks=pick(self.masks),
         )
 
     def without_targets(self) -> Samples:
         """Return the same samples unlabeled."""
-        return replace(self, targets=None, classes=())
+        return replace(self, targets=None, masks=None, classes=())
 
     def labels(self) -> npt.NDArray[Any]:
         """Return the targets.
@@ -110,7 +117,7 @@ class Samples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, targets, class names and what identifies each input's content.
+        """SHA-256 over ids, targets, class names and what identifies each input's and mask's content.
 
         Files count by size and modification time, so that a million images need not be read; bytes, pixels and
         texts count by content.
@@ -120,21 +127,30 @@ class Samples:
         if self.targets is not None:
             digest.update(np.ascontiguousarray(self.targets).tobytes())
         for image in self.images or ():
-            if isinstance(image, Path):
-                try:
-                    status = image.stat()
-                except OSError as error:
-                    raise DataError(f"{image}: cannot be read ({error.strerror}); was it moved?") from error
-                digest.update(f"{status.st_size},{status.st_mtime_ns}".encode())
-            elif isinstance(image, Stored):
-                digest.update(image.stamp().encode())
-            elif isinstance(image, bytes):
-                digest.update(image)
-            else:
-                digest.update(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+            digest.update(_identity(image))
         for text in self.texts or ():
             digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+        codes: dict[MaskCode, int] = {}
+        for mask in self.masks or ():
+            digest.update(f"{codes.setdefault(mask.code, len(codes))},".encode() + _identity(mask.source))
+        if codes:
+            digest.update(repr(list(codes)).encode())
         return digest.hexdigest()
+
+
+def _identity(source: ImageSource) -> bytes:
+    """Return what identifies an image's content."""
+    if isinstance(source, Path):
+        try:
+            status = source.stat()
+        except OSError as error:
+            raise DataError(f"{source}: cannot be read ({error.strerror}); was it moved?") from error
+        return f"{status.st_size},{status.st_mtime_ns}".encode()
+    if isinstance(source, Stored):
+        return source.stamp().encode()
+    if isinstance(source, bytes):
+        return source
+    return repr(source.shape).encode() + np.ascontiguousarray(source).tobytes()
 
 
 def same_source(one: ImageSource, other: ImageSource) -> bool:
