@@ -11,6 +11,7 @@ from typing import Any
 
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
+from tutelage.data.samples import Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import folds, share_of
 from tutelage.errors import RecipeError
@@ -151,8 +152,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     check_models(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed, **({"task": recipe.task} if recipe.dense else {}))  # TEMP
     if data.validation is None:
-        strata = None if recipe.dense else data.labeled.labels()
-        folds(strata, **({"count": len(data.labeled)} if recipe.dense else {}), seed=recipe.seed, **recipe.choosing)
+        check_folds(recipe, data.labeled, seed=recipe.seed)
     resolved = resolve(recipe, data)
     check_models(resolved)
     for name in resolved.baselines:
@@ -160,6 +160,16 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
         if lesson is not None:  # raises where it stores larger outputs than the method does, and they do not fit
             planned_bytes(resolved, lesson, classes=len(data.labeled.classes), images=len(data.transfer))
     return data, resolved
+
+
+def check_folds(recipe: Recipe, labeled: Samples, *, seed: int) -> None:
+    """Check that settings can be chosen on labels that are held out.
+
+    Raises:
+        DataError: There are too few.
+    """
+    strata = None if recipe.dense else labeled.labels()
+    folds(strata, **({"count": len(labeled)} if recipe.dense else {}), seed=seed, **recipe.choosing)  # TEMP
 
 
 def check_places(settings: DataSettings) -> None:

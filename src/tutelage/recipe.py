@@ -15,8 +15,8 @@ from tutelage.export import EXPORTERS, ExportSettings
 from tutelage.methods import METHODS
 from tutelage.methods.adapt import AdaptSettings
 from tutelage.methods.distill import DistillSettings
-from tutelage.methods.fit import DENSE_BATCH
 from tutelage.methods.finetune import FinetuneSettings
+from tutelage.methods.fit import DENSE_BATCH
 from tutelage.methods.lessons import LESSONS, Shapes
 from tutelage.methods.pairs import ClipSettings
 from tutelage.methods.pretrain import PretrainSettings
@@ -48,8 +48,8 @@ class Recipe(Settings):
             on.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
         views: Sizes and augmentation.
-        pretraining_views: Those of pretrainings that know nothing of the task, where that is told for every pixel; else
-            they have those of ``views``.
+        pretraining_views: Those of pretrainings that know nothing of the task, where that is told for every pixel;
+            else they have those of ``views``.
         adapt: How the teacher is adapted.
         pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
@@ -145,8 +145,8 @@ class Recipe(Settings):
             stride = TASKS[self.task].stride
             return lesson.shapes(next(iter(self.teachers), ""), size=size, classes=classes, stride=stride)
 
-        views = self.resolved_views(short_side)
-        plain = self.resolved_views(short_side, plain=True) if dense else views
+        seen = self.with_views(short_side)
+        views, plain = seen.views, seen.plain().views
         mimics = any(METHODS[name].pairing == "mimic" for name in (self.method, *self.baselines))
         mimicked = next(iter(self.teachers), None) if mimics else None
         finetuning = finetune(self.method, self.finetune)
@@ -156,7 +156,7 @@ class Recipe(Settings):
             update={
                 "start": start,
                 "views": views,
-                "pretraining_views": plain if dense else self.pretraining_views,
+                "pretraining_views": seen.pretraining_views,
                 "adapt": self.adapt.resolved(labels, dense=dense),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(
@@ -189,6 +189,13 @@ class Recipe(Settings):
         if self.dense and not plain:
             return self.views.resolved(short_side, teacher_native=native, dense=True)
         return self.plain().views.resolved(short_side, teacher_native=native)
+
+    def with_views(self, short_side: int) -> Recipe:
+        """Return the recipe with all views resolved for images whose short side has so many pixels (their median)."""
+        views = {"views": self.resolved_views(short_side)}
+        if self.dense:
+            views["pretraining_views"] = self.resolved_views(short_side, plain=True)
+        return self.model_copy(update=views)
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads back."""

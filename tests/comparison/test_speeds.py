@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tutelage.comparison.speeds import Speeds, Step, StepSpeed, step_speed
+from tutelage.comparison.bench import Step
+from tutelage.comparison.speeds import Speeds, StepSpeed, step_speed
 from tutelage.comparison.table import Spent
 from tutelage.comparison.timed import Models, Use, read_timed, timed, uses, write_timed
 from tutelage.errors import RunError

@@ -48,6 +48,8 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
     recipe, view = job.recipe, speeds.view
     distilling, pretraining = recipe.distill, recipe.pretrain
     lesson = METHODS[recipe.method].lesson
+    if name == "adapt-probe" and job.dense:
+        return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher-head", speeds)
     if name == "adapt-probe":
         return _probe(job, recipe.adapt, "teacher", speeds)
     if name == "adapt-finetune":
@@ -55,19 +57,20 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
     if name in ("targets", "align") and METHODS[recipe.method].pairing is not None:
         return _pairs(name, job, speeds)
     if name == "targets" and distilling.targets == "cached":
-        return times(len(job.transfer) * (distilling.views or 1), view, speeds.passes["teacher"])
+        return times(len(job.transfer) * (distilling.views or 1), view, speeds.passes[_plainly("teacher", job)])
     if name == "distill":
         assert lesson is not None
         assert distilling.epochs is not None
         assert distilling.batch_size is not None
-        live = [speeds.passes["teacher"]] if distilling.targets == "live" else []
+        live = [speeds.passes[_plainly("teacher", job)]] if distilling.targets == "live" else []
         learning = _training(len(job.transfer), distilling.epochs, distilling.batch_size, lesson.name, speeds, *live)
         return total((learning, _banks(job, speeds))) if distilling.uses_banks(lesson) else learning
     if name == "pretrain":
         assert job.pretraining is not None
         assert pretraining.epochs is not None
         assert pretraining.batch_size is not None
-        return _training(len(job.pretraining), pretraining.epochs, pretraining.batch_size, "student", speeds)
+        what = "student-plain" if job.dense else "student"
+        return _training(len(job.pretraining), pretraining.epochs, pretraining.batch_size, what, speeds)
     if name == "self-distill":
         assert recipe.dino.epochs is not None
         assert recipe.dino.batch_size is not None
@@ -100,6 +103,12 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
     if name == "judge":
         return times(len(job.labeled), speeds.decode, speeds.passes["student"])
     return NOTHING
+
+
+def _plainly(model: str, job: Job) -> str:
+    """Return the name of a model's speed in a method's lesson, which may know nothing of a dense task."""
+    lesson = METHODS[job.recipe.method].lesson
+    return f"{model}-plain" if job.dense and lesson is not None and not lesson.adapted else model
 
 
 def method_cost(job: Job, speeds: Speeds) -> Spent:

@@ -15,12 +15,11 @@ from tutelage.comparison.table import BEST, Cell, Spent
 from tutelage.comparison.timed import Models, Timed, Use, read_timed, timed, uses, write_timed
 from tutelage.comparison.variants import blaming
 from tutelage.data.prepare import PreparedData, draw_labels, read_parts, sampled_sizes
-from tutelage.data.splits import folds
 from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.job import Job
 from tutelage.methods.pretraining import pretraining_section
-from tutelage.pipeline import check_models, check_places, make_job, resolve
+from tutelage.pipeline import check_folds, check_models, check_places, make_job, resolve
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.run import Run
@@ -63,7 +62,8 @@ class Layout:
             check_places(settings)
         self.grid, self._asked = grid, recipe
         self._check_models(lambda cell: recipe_of(recipe, grid, cell))
-        self._data = {name: read_parts(settings) for name, settings in data.items()}
+        task = {"task": recipe.task} if recipe.dense else {}  # TEMP
+        self._data = {name: read_parts(settings, **task) for name, settings in data.items()}
         first = self._any
         assert first.test is not None
         self.test = first.test
@@ -71,9 +71,9 @@ class Layout:
             for labels in grid.labels:
                 drawn = draw_labels(first, labels, seed=seed)
                 if drawn.validation is None:
-                    folds(drawn.labeled.labels(), seed=seed, **recipe.choosing)
+                    check_folds(recipe, drawn.labeled, seed=seed)
         self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
-        self.recipe = recipe.model_copy(update={"views": recipe.resolved_views(self._side)})
+        self.recipe = recipe.with_views(self._side)
         self._check_models(self._recipe)
         self._folder, self._here = folder, here
         self._timed: Timed = []
@@ -149,7 +149,7 @@ class Layout:
         recipe, method, alone = self._recipe(cell), METHODS[cell.method], None
         if "self-distill" in method.stages:
             images = len(self._whole(cell).transfer)
-            alone = recipe.dino.resolved(images, student=recipe.student, views=recipe.views).step
+            alone = recipe.dino.resolved(images, student=recipe.student, views=recipe.plain().views).step
         pairs, told = None, self._whole(cell).pairs
         if method.pairing is not None and told is not None:
             pairs = recipe.clip.step(len(told))
@@ -203,10 +203,11 @@ class Layout:
             # What it never sees must not make another cell of it.
             views = asked.views.model_copy(update={"teacher_size": self._asked.views.teacher_size})
             asked = asked.model_copy(update={"teacher": self._asked.teacher, "views": views})
-        own = asked.resolved_views(self._side)
+        seen = asked.with_views(self._side)
         if asked.views.model_copy(update={"teacher_size": self._asked.views.teacher_size}) == self._asked.views:
-            own = common.model_copy(update={"teacher_size": own.teacher_size})
-        return asked.model_copy(update={"views": own})
+            own = common.model_copy(update={"teacher_size": seen.views.teacher_size})
+            seen = seen.model_copy(update={"views": own})
+        return seen
 
     def _check_models(self, recipe: Callable[[Cell], Recipe]) -> None:
         """Check that every variant's models can be had at each start, before the first expensive step."""

@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from tutelage.comparison.bank_speed import BANKS, bank_turn
+from tutelage.comparison.bank_speed import BANKS
+from tutelage.comparison.bench import FREE, Bench, Pooled, Step
 from tutelage.comparison.table import Spent
-from tutelage.data.batch import DEFAULT_GROUP, Batch
-from tutelage.data.images import DecodedImages, short_side
-from tutelage.data.loader import Loader, ViewGroup
-from tutelage.data.samples import Samples
-from tutelage.ledger import counted
-from tutelage.methods.align import pair_phase
 from tutelage.methods.job import Job
 from tutelage.methods.lessons import Lesson, widths_of
 from tutelage.methods.pair_targets import teachers_text
-from tutelage.methods.pairs import Pairing, pair_groups
-from tutelage.methods.self_distill import self_distillation_phase, view_groups
-from tutelage.models.model import Model
-from tutelage.models.outputs import Outputs
-from tutelage.objectives import Objective, Supervised
-from tutelage.training.loop import train
-from tutelage.training.phase import LiveTeacher, Phase, TargetSource
-from tutelage.training.precision import precision
-from tutelage.training.schedule import Schedule
-from tutelage.training.stopwatch import Stopwatch, median_seconds
-
-STEPS = 6
-"""Steps of a training that are timed; the first two allocate, and do not count."""
-
-SECONDS = 0.3
-"""Time that each measurement of a pass may take, besides its first turns."""
-
-IMAGES = 64
-"""Most images that are looked at, and the larger of the two batches that are timed."""
-
-FEW = 16
-"""Images of the smaller batch, about what is trained on with few labels: there, much of a step is not its images."""
-
-FREE = Spent(0.0, 0.0)
+from tutelage.methods.pairs import Pairing
+from tutelage.objectives import Supervised
 
 
 @dataclass(frozen=True)
@@ -74,7 +43,8 @@ class Speeds:
         view: Decoding aside, cutting one view (no FLOPs).
         decode: Decoding an image (no FLOPs).
         passes: A forward pass of ``student`` and ``teacher``; of all teachers together if there are several. Of a
-            CLIP teacher that is mimicked, ``teacher-text`` is that of its text tower.
+            CLIP teacher that is mimicked, ``teacher-text`` is that of its text tower. ``student-plain`` and
+            ``teacher-plain`` are those of pretrainings that know nothing of a dense task.
         steps: A training step on an image of a large batch: ``student``, ``teacher`` on labels, each lesson by its
             name, the teacher's own pass left out, and ``self-distill``, its teacher's pass and its views included;
             ``banks``, what memory banks of :data:`tutelage.comparison.bank_speed.TIMED` rows add to a step.
@@ -108,21 +78,6 @@ class Speeds:
         training = {name: StepSpeed(0.0, step.seconds, step.flops) for name, step in steps.items()}
         training |= {name: StepSpeed(**each) for name, each in data.get("training", {}).items()}
         return cls(Spent(**data["view"]), Spent(**data["decode"]), passes, steps, training)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A training step that was timed.
-
-    Attributes:
-        images: How many.
-        seconds: Of the step, its views left out.
-        flops: Of the step.
-    """
-
-    images: int
-    seconds: float
-    flops: float
 
 
 def step_speed(small: Step, large: Step) -> StepSpeed:
@@ -159,26 +114,40 @@ def measure_speeds(
         alone: Whether the student will learn from itself.
         pairing: What image-text pairs will teach it, if there are any.
     """
-    bench = _Bench(job)
+    bench = Bench(job)
     student = job.new_student()
     passes = {"student": bench.forward(student)}
     timed = {"student": bench.steps(student, {"supervised": Supervised(job.task)})}
+    # Pretrainings that know nothing of a dense task have views and a stride of their own.
+    plain, plainly, untold = job, bench, student
+    if job.dense:
+        plain = job.plain()
+        plainly, untold = Bench(plain), plain.new_student()
+        passes["student-plain"] = plainly.forward(untold)
+        timed["student-plain"] = plainly.steps(untold, {"pooled": Pooled()})
     if alone:
-        timed["self-distill"] = bench.self_distillation(student)
+        timed["self-distill"] = plainly.self_distillation(untold)
     if pairing is not None:
-        timed["align"] = bench.pairs(student, pairing)
+        timed["align"] = plainly.pairs(untold, pairing)
     if pairing == "mimic":
-        passes["teacher-text"] = bench.texts(teachers_text(job))
+        passes["teacher-text"] = plainly.texts(teachers_text(plain))
     for name in job.recipe.teachers if teacher else ():
         taught = job.new_teacher(name)
         own = bench.forward(taught)
-        others = passes.get("teacher", FREE)
-        passes["teacher"] = Spent(others.seconds + own.seconds, others.flops + own.flops)
+        _add(passes, "teacher", own)
         for lesson in lessons.values():
-            objective = lesson.of(student, lesson.shapes_of(taught, len(job.labeled.classes)), temperature=1.0)
-            timed[lesson.name] = bench.steps(student, {lesson.name: objective}, taught, own)
+            shown, learns, teaches, beside = bench, student, taught, own
+            if job.dense and not lesson.adapted:
+                shown, learns, teaches = plainly, untold, plain.new_teacher(name)
+                beside = shown.forward(teaches)
+                _add(passes, "teacher-plain", beside)
+            shapes = lesson.shapes_of(teaches, len(job.labeled.classes))
+            objective = lesson.of(learns, shapes, temperature=1.0)
+            timed[lesson.name] = shown.steps(learns, {lesson.name: objective}, teaches, beside)
             if lesson.contrasts:
-                timed[BANKS] = bench.banks(widths_of(lesson.shapes_of(taught, len(job.labeled.classes))))
+                timed[BANKS] = shown.banks(widths_of(shapes))
+        if job.dense and any(lesson.adapted for lesson in lessons.values()):
+            timed["teacher-head"] = bench.steps(taught, {"supervised": Supervised(job.task)}, trained="head")
         if adapted:
             taught.requires_grad_(True)
             timed["teacher"] = bench.steps(taught, {"supervised": Supervised(job.task)})
@@ -194,138 +163,6 @@ def measure_speeds(
     )
 
 
-class _Bench:
-    """Some labeled images, on which models are timed; ``viewing`` and ``decoding`` are seconds an image."""
-
-    def __init__(self, job: Job) -> None:
-        self._job, self._count = job, min(IMAGES, len(job.labeled))
-        rows = np.arange(self._count)
-        self._some = job.labeled.subset(rows)
-        settings = job.recipe.views
-        assert settings.size is not None
-        assert self._some.images is not None
-        self._images = DecodedImages(self._some.images, short_side(settings.size))
-        loader = self._loader(self._count)
-        self.decoding = median_seconds(lambda: self._images.get(rows), SECONDS) / self._count
-        whole = median_seconds(lambda: list(loader.view(0, rows)), SECONDS) / self._count
-        self.viewing = max(0.0, whole - self.decoding)
-        self._batch = next(loader.view(0, rows)).to(job.world.device)
-
-    def forward(self, model: Model) -> Spent:
-        """Time a forward pass; returns what an image costs."""
-
-        def run() -> None:
-            with torch.no_grad(), precision(self._job.world.device):
-                model(self._batch.inputs[DEFAULT_GROUP], frozenset({"logits"}))
-
-        model.eval()
-        images = len(self._batch)
-        return Spent(median_seconds(run, SECONDS) / images, counted(run)[1] / images)
-
-    def steps(
-        self,
-        model: Model,
-        objectives: Mapping[str, Objective],
-        teacher: Model | None = None,
-        own: Spent = FREE,
-    ) -> tuple[Step, Step]:
-        """Time training steps on a few images, and on all.
-
-        Args:
-            model: That is trained.
-            objectives: Each with the weight 1.
-            teacher: That runs beside it.
-            own: What its pass costs an image, which is left out.
-        """
-        sources: dict[str, TargetSource] = {} if teacher is None else {"teacher": LiveTeacher(teacher)}
-        weighted = {name: (objective, 1.0) for name, objective in objectives.items()}
-
-        def phase(loader: Loader) -> Phase:
-            schedule = Schedule(steps=STEPS, batch_size=loader.batch_size, learning_rate=1e-4)
-            return Phase("speed", loader, weighted, schedule, teachers=sources)
-
-        # A step's loader cuts its views in the time that is measured, and they are counted on their own.
-        beside = Spent(self.viewing + self.decoding + own.seconds, own.flops)
-        return self._timed(model, phase, self._loader, beside)
-
-    def self_distillation(self, student: Model) -> tuple[Step, Step]:
-        """Time steps in which a student learns from itself, as :meth:`steps`; all of their views are counted."""
-        groups = view_groups(self._job.recipe)
-
-        def phase(loader: Loader) -> Phase:
-            whole = self_distillation_phase(self._job, student, loader)
-            return replace(whole, schedule=whole.schedule.model_copy(update={"steps": STEPS}))
-
-        return self._timed(student, phase, lambda size: self._loader(size, groups), Spent(self.decoding, 0.0))
-
-    def pairs(self, student: Model, pairing: Pairing) -> tuple[Step, Step]:
-        """Time steps in which a student learns from pairs, as :meth:`steps`; what a teacher says is made up."""
-
-        def made_up(batch: Batch, groups: Sequence[str], needs: frozenset[str]) -> Mapping[str, Outputs]:
-            same = torch.ones(len(batch), 2, device=batch.indices.device)
-            return {group: Outputs(embedding=same) for group in groups}
-
-        def phase(loader: Loader) -> Phase:
-            teachers = {"teacher": made_up, "teacher-text": made_up}
-            whole, _ = pair_phase(self._job, student, loader, pairing, teachers)
-            return replace(whole, schedule=whole.schedule.model_copy(update={"steps": STEPS}))
-
-        beside = Spent(self.viewing + self.decoding, 0.0)
-        told = replace(self._some.without_targets(), texts=self._captions())
-        groups = pair_groups(self._job.recipe)
-        return self._timed(student, phase, lambda size: self._loader(size, groups, told), beside)
-
-    def texts(self, model: Model) -> Spent:
-        """Time a text tower's pass; returns what a text costs."""
-        captions = self._captions()
-
-        def run() -> None:
-            with torch.no_grad(), precision(self._job.world.device):
-                model(captions, frozenset({"embedding"}))
-
-        model.eval()
-        return Spent(median_seconds(run, SECONDS) / self._count, counted(run)[1] / self._count)
-
-    def _captions(self) -> list[str]:
-        """Return a text for each image, of those that there will be."""
-        assert self._job.pairs is not None
-        assert self._job.pairs.texts is not None
-        texts = self._job.pairs.texts
-        return [texts[row % len(texts)] for row in range(self._count)]
-
-    def _timed(
-        self, model: Model, phase: Callable[[Loader], Phase], loader: Callable[[int], Loader], beside: Spent
-    ) -> tuple[Step, Step]:
-        """Train for a few steps on a few images, and on all; what an image costs ``beside`` is left out."""
-        found = []
-        for wanted in (min(FEW, max(2, self._count // 2)), self._count):
-            batches = loader(wanted)
-            size, watch = batches.batch_size, Stopwatch(math.inf)
-            trained = train(phase(batches), model, world=self._job.world, seed=0, progress=watch)
-            seconds = max(0.0, watch.median - size * beside.seconds)
-            found.append(Step(size, seconds, max(0.0, trained.cost.flops / STEPS - size * beside.flops)))
-        return found[0], found[1]
-
-    def banks(self, widths: Mapping[str, int]) -> tuple[Step, Step]:
-        """Time what memory banks add to steps on a few images, and on all."""
-        found = []
-        for images in (min(FEW, max(2, self._count // 2)), self._count):
-            turn = bank_turn(widths, images, self._job.world.device)
-            found.append(Step(images, median_seconds(turn, SECONDS), counted(turn)[1]))
-        return found[0], found[1]
-
-    def _loader(
-        self, batch_size: int, groups: Mapping[str, ViewGroup] | None = None, samples: Samples | None = None
-    ) -> Loader:
-        settings, device = self._job.recipe.views, self._job.world.device
-        assert settings.policy is not None
-        assert settings.size is not None
-        return Loader(
-            samples or self._some,
-            groups or {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)},
-            batch_size=batch_size,
-            seed=0,
-            images=self._images,
-            inline=device.type == "cpu",  # as in the trainings to come: nothing is ready before its step begins
-            device=device,
-        )
+def _add(passes: dict[str, Spent], name: str, own: Spent) -> None:
+    others = passes.get(name, FREE)
+    passes[name] = Spent(others.seconds + own.seconds, others.flops + own.flops)
