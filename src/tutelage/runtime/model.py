@@ -1,4 +1,4 @@
-"""A classifier from one ONNX file: images of any sizes in, logits out, in bounded memory."""
+"""A model from one ONNX file: images of any sizes in, what it makes of each out, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,28 +24,60 @@ from tutelage.runtime.session import first_line, open_session
 Picture = str | ImageSource | Image.Image
 """One image: a file, an encoded file's bytes, pixels, a stored image, or a Pillow image."""
 
+CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
+"""Tasks of files; one that names none is a classifier."""
+
 MOST = 64 * 2**20
 """Bytes of decoded pixels that are gathered for one step; inside the graph each becomes several floats."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of one image.
+class Opened:
+    """An ONNX file that is open.
 
     Attributes:
-        logits: float32 [C], or ``None`` where the image could not be decoded.
-        error: Why it could not be decoded; empty otherwise.
+        file: The file.
+        session: What runs it.
+        metadata: What it says of itself.
+        workers: Threads for decoding.
     """
 
-    logits: npt.NDArray[np.float32] | None
-    error: str = ""
+    file: Path
+    session: Any
+    metadata: Mapping[str, str]
+    workers: int
+
+    @property
+    def task(self) -> str:
+        """What it was made for."""
+        return self.metadata.get("task", CLASSIFICATION)
 
 
-class Classifier:
-    """A finished model, opened from its ONNX file.
+def open_file(path: str | Path, *, int8: bool = False, threads: int | None = None) -> Opened:
+    """Open an exported file.
 
     Args:
         path: A run folder, its ``model/`` folder, or an ``.onnx`` file.
+        int8: Whether the quantized file is wanted.
+        threads: Threads for decoding and for the model; one a core where not given.
+
+    Raises:
+        ModelError: There is no such file, or it is damaged.
+        RecipeError: ``threads`` is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise RecipeError(f"threads is {threads}; it must be at least 1")
+    file = find_onnx(Path(path).expanduser(), int8=int8)
+    session = open_session(file, threads)
+    metadata = session.get_modelmeta().custom_metadata_map
+    return Opened(file, session, metadata, threads or os.cpu_count() or 1)
+
+
+class ExportedModel:
+    """A finished model, opened from its ONNX file.
+
+    Args:
+        path: A run folder, its ``model/`` folder, an ``.onnx`` file, or a file that is open.
         int8: Whether the quantized file is wanted.
         threads: Threads for decoding and for the model; one a core where not given.
 
@@ -56,39 +88,34 @@ class Classifier:
         provenance: How the model came to be, as far as its file says.
 
     Raises:
-        ModelError: There is no such file, it is damaged, or it is no classifier exported by Tutelage.
+        ModelError: There is no such file, it is damaged, or it is no such model exported by Tutelage.
         RecipeError: ``threads`` is below 1.
     """
 
-    def __init__(self, path: str | Path, *, int8: bool = False, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise RecipeError(f"threads is {threads}; it must be at least 1")
-        self.file = find_onnx(Path(path).expanduser(), int8=int8)
-        self._workers = threads or os.cpu_count() or 1
-        self._session = open_session(self.file, threads)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.classes = _classes(self.file, metadata)
-        self.preprocess: Mapping[str, Any] = _read(self.file, metadata, "preprocess")
-        self.provenance: Mapping[str, Any] = _read(self.file, metadata, "provenance")
-        _check_form(self.file, self._session, len(self.classes))
+    task: str
+    """What the file must have been made for."""
 
-    def logits(self, images: Sequence[Picture], *, batch_size: int = 64) -> npt.NDArray[np.float32]:
-        """Return logits, float32 [N, C], of images of any sizes.
+    output: str
+    """The file's output that is asked for."""
 
-        Raises:
-            DataError: An image cannot be decoded.
-            ModelError: The file cannot be run.
-            RecipeError: ``batch_size`` is below 1.
-        """
-        rows = np.empty((len(images), len(self.classes)), np.float32)
-        for row, answer in enumerate(self.answers(images, batch_size=batch_size)):
-            if answer.logits is None:
-                raise DataError(answer.error)
-            rows[row] = answer.logits
-        return rows
+    def __init__(self, path: str | Path | Opened, *, int8: bool = False, threads: int | None = None) -> None:
+        opened = path if isinstance(path, Opened) else open_file(path, int8=int8, threads=threads)
+        self.file = opened.file
+        self._workers = opened.workers
+        self._session = opened.session
+        if opened.task != self.task:
+            raise ModelError(
+                f"{self.file}: was made for {opened.task}, not for {self.task}; "
+                "tutelage.runtime.open_model opens either kind"
+            )
+        self.classes = _classes(self.file, opened.metadata)
+        self.preprocess: Mapping[str, Any] = _read(self.file, opened.metadata, "preprocess")
+        self.provenance: Mapping[str, Any] = _read(self.file, opened.metadata, "provenance")
 
-    def answers(self, images: Iterable[Picture], *, batch_size: int = 64) -> Iterator[Answer]:
-        """Answer a stream of images, one after the other and in their order; holds a few batches at most.
+    def _found(self, images: Iterable[Picture], batch_size: int) -> Iterator[npt.NDArray[Any] | str]:
+        """Return what the model makes of a stream of images, in their order, or why one could not be decoded.
+
+        Holds a few batches at most.
 
         Raises:
             ModelError: The file cannot be run.
@@ -96,9 +123,9 @@ class Classifier:
         """
         if batch_size < 1:
             raise RecipeError(f"the batch is {batch_size}; it must be at least 1")
-        return self._answers(images, batch_size)
+        return self._batches(images, batch_size)
 
-    def _answers(self, images: Iterable[Picture], batch_size: int) -> Iterator[Answer]:
+    def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[npt.NDArray[Any] | str]:
         batch: list[npt.NDArray[np.uint8] | str] = []
         held = 0
         for decoded in self._decoded(images):
@@ -120,22 +147,29 @@ class Classifier:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _run(self, batch: Sequence[npt.NDArray[np.uint8] | str]) -> list[Answer]:
-        """Score a batch; images of one size go through the model together, which takes only those at once."""
+    def _run(self, batch: Sequence[npt.NDArray[np.uint8] | str]) -> list[npt.NDArray[Any] | str]:
+        """Run a batch; images of one size go through the model together, which takes only those at once."""
         sizes: dict[tuple[int, ...], list[int]] = {}
-        answers = [Answer(None, each if isinstance(each, str) else "") for each in batch]
+        found: list[npt.NDArray[Any] | str] = list(batch)
         for row, each in enumerate(batch):
             if not isinstance(each, str):
                 sizes.setdefault(each.shape, []).append(row)
         for rows in sizes.values():
             try:
-                (logits,) = self._session.run(["logits"], {"images": np.stack([batch[row] for row in rows])})
+                (outputs,) = self._session.run([self.output], {"images": np.stack([batch[row] for row in rows])})
             # ONNX Runtime's errors share no root but Exception.
             except Exception as error:
                 raise ModelError(f"{self.file}: cannot be run ({first_line(error)}); export it again") from error
-            for row, each in zip(rows, logits, strict=True):
-                answers[row] = Answer(each)
-        return answers
+            for row, each in zip(rows, outputs, strict=True):
+                found[row] = each
+        return found
+
+
+def takes_images(session: Any) -> bool:
+    """Return whether a file's only input is ``images``, uint8 [B, H, W, 3]."""
+    return [(each.name, each.type, each.shape[3:]) for each in session.get_inputs()] == [
+        ("images", "tensor(uint8)", [3])
+    ]
 
 
 def _pixels(image: Picture) -> npt.NDArray[np.uint8] | str:
@@ -164,14 +198,3 @@ def _classes(file: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ModelError(f"{file}: its class names are damaged; copy or export it again")
     return tuple(names)
-
-
-def _check_form(file: Path, session: Any, classes: int) -> None:
-    inputs = [(each.name, each.type, each.shape[3:]) for each in session.get_inputs()]
-    outputs = [(each.name, each.shape[-1:]) for each in session.get_outputs()]
-    if inputs != [("images", "tensor(uint8)", [3])] or [name for name, _ in outputs] != ["logits"]:
-        raise ModelError(
-            f"{file}: does not turn images, uint8 [B, H, W, 3], into logits; give a model that Tutelage exported"
-        )
-    if outputs[0][1] != [classes]:
-        raise ModelError(f"{file}: gives {outputs[0][1]} logits but names {classes} classes; export it again")
