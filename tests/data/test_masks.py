@@ -131,7 +131,7 @@ def test_colors_become_classes(name: str) -> None:
 
 
 def test_gray_masks_have_gray_colors() -> None:
-    code, _ = make_code({"tree": [0, 0, 0], "road": [9, 9, 9]}, "here")
+    code, _ = make_code({"tree": (0, 0, 0), "road": (9, 9, 9)}, "here")
     pixels = np.array([[9, 0]], dtype=np.uint8)
     expected = [[1, 0]]
     assert decode_mask(Mask(pixels, code)).tolist() == expected
@@ -139,7 +139,7 @@ def test_gray_masks_have_gray_colors() -> None:
 
 
 def test_colors_can_be_ignored() -> None:
-    code, _ = make_code({"sky": [0, 128, 255], "road": [9, 9, 9]}, "here", ignored=((0, 0, 0),))
+    code, _ = make_code({"sky": (0, 128, 255), "road": (9, 9, 9)}, "here", ignored=((0, 0, 0),))
     assert decode_mask(Mask(encoded(rgb()), code)).tolist() == [[0, 1], [IGNORED, 1]]
 
 
@@ -238,7 +238,7 @@ def test_a_mask_without_a_pixel_that_counts_is_an_error(tmp_path: Path) -> None:
 
 def test_numbers_that_are_no_pixels_are_refused() -> None:
     with pytest.raises(DataError, match=r"masks must be unsigned whole numbers .* not float32 \[2, 3\]"):
-        decode_mask(Mask(IDS.astype(np.float32), MaskCode()))  # type: ignore[arg-type]
+        decode_mask(Mask(IDS.astype(np.float32), MaskCode()))
 
 
 MISTAKEN: dict[str, tuple[Classes, dict[str, Any], str]] = {

@@ -136,6 +136,14 @@ def short_side(view: int) -> int:
     return round(view * PACK_SHARE)
 
 
+def packed_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return the size that :func:`packed` gives an image of this size."""
+    if min(height, width) <= short_side:
+        return height, width
+    long = int(short_side * max(height, width) / min(height, width))  # as torchvision counts
+    return (long, short_side) if height > width else (short_side, long)
+
+
 def packed(source: ImageSource, short_side: int) -> Tensor:
     """Decode an image and downscale it (antialiased, aspect kept) to a short side, if it is larger.
 

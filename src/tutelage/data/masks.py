@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tutelage.data.images import packed_size
 from tutelage.data.mask_codes import MOST, MOST_CLASSES, Color, known, shown
 from tutelage.data.mask_codes import MaskCode as MaskCode
 from tutelage.data.pixels import named, open_content, read_content, undecodable, upright
@@ -48,6 +50,43 @@ class Masks(Protocol):
             DataError: One cannot be decoded.
         """
         ...
+
+
+class DecodedMasks:
+    """Masks that are decoded each time they are asked for.
+
+    Args:
+        masks: The masks.
+        short_side: Masks with a longer one are downscaled to it, as their images are.
+    """
+
+    at_hand = False
+
+    def __init__(self, masks: Sequence[Mask], short_side: int) -> None:
+        self._masks = masks
+        self._short_side = short_side
+
+    def get(self, rows: IntArray) -> list[Tensor]:
+        """Decode the masks in ``rows``.
+
+        Raises:
+            DataError: One cannot be decoded.
+        """
+        return [packed_mask(self._masks[row], self._short_side) for row in rows]
+
+
+def packed_mask(mask: Mask, short_side: int) -> Tensor:
+    """Decode a mask and downscale it, by nearest, to the size that its image has when packed.
+
+    Returns:
+        int16 [H, W].
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    found = decode_mask(mask)
+    height, width = found.shape
+    return resized(found, *packed_size(height, width, short_side))
 
 
 def decode_mask(mask: Mask) -> Tensor:
@@ -109,6 +148,8 @@ def check_mask(mask: Mask, size: tuple[int, int]) -> int:
 
 def resized(mask: Tensor, height: int, width: int) -> Tensor:
     """Return a mask [H, W] at another size, by nearest: each pixel takes the one that its center lies in."""
+    if tuple(mask.shape) == (height, width):
+        return mask
     rows, columns = (
         (2 * torch.arange(new) + 1) * old // (2 * new) for new, old in zip((height, width), mask.shape, strict=True)
     )
