@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutelage.evaluation.pixels import letterboxed, predict_masks, restored, window_starts
+from tutelage.evaluation.pixels import nearest, predict_masks, window_starts
 from tutelage.models.outputs import Outputs
-from tutelage.runtime.letterbox import fitted
 
 
 class Brightest(nn.Module):
@@ -61,23 +60,14 @@ def test_the_model_sees_squares_alone() -> None:
     assert {shape[2:] for shape in model.shapes} == {(16, 16)}
 
 
-def test_a_letterboxed_image_is_at_the_top_left_and_the_rest_is_black() -> None:
-    picture = torch.full((3, 10, 40), 255, dtype=torch.uint8)
-    square = letterboxed(picture, 16)
-    height, width = fitted(10, 40, 16)
-    assert square.shape == (3, 16, 16)
-    assert torch.allclose(square[:, :height, :width], torch.ones(3, height, width))
-    assert not square[:, height:].any()
-
-
 def test_what_is_restored_to_its_own_size_is_the_same() -> None:
     mask = torch.arange(12).reshape(3, 4)
-    assert torch.equal(restored(mask, 3, 4), mask)
+    assert torch.equal(nearest(mask, 3, 4), mask)
 
 
 def test_a_mask_is_doubled_by_repeating() -> None:
     mask = torch.arange(6).reshape(2, 3)
-    assert torch.equal(restored(mask, 4, 6), mask.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    assert torch.equal(nearest(mask, 4, 6), mask.repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 
 @pytest.mark.parametrize("extent", [8, 9, 12, 13, 24, 40, 41, 100])
@@ -89,7 +79,7 @@ def test_windows_cover_all_and_overlap_by_a_third(extent: int) -> None:
     assert all(0 < later - earlier <= 8 for earlier, later in itertools.pairwise(starts))
 
 
-def test_a_models_mode_is_restored() -> None:
+def test_a_models_mode_is_nearest() -> None:
     model = Brightest().train()
     list(predict_masks(model, [striped(8, 8)], size=8))  # type: ignore[arg-type]
     assert model.training

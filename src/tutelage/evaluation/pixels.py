@@ -14,9 +14,10 @@ from tutelage.data.images import decode
 from tutelage.data.masks import decode_mask
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
+from tutelage.export.graph import letterboxed, to_masks, upsampled
 from tutelage.ledger import Cost, counted
 from tutelage.models.model import Model
-from tutelage.runtime.letterbox import fitted, source_rows
+from tutelage.runtime.letterbox import source_rows
 from tutelage.tasks.segmentation import pixel_counts
 
 BATCH = 16
@@ -26,7 +27,7 @@ OVERLAP = 1 / 3
 """Share of a window's side that it has in common with the next one, at least."""
 
 Scores = Callable[[Tensor], Tensor]
-"""Logits [B, C, size, size] of raw squares [B, 3, size, size]."""
+"""Logits [B, C, h, w] of raw squares [B, 3, size, size]."""
 
 
 def count_pixels(
@@ -77,7 +78,7 @@ def predict_masks(
     flops = 0.0
 
     def scores(squares: Tensor) -> Tensor:
-        """Return logits at the squares' resolution, [B, C, size, size]."""
+        """Return logits at the head's resolution, [B, C, h, w]."""
         nonlocal flops
         moved = squares.to(device)
         if flops:
@@ -87,7 +88,7 @@ def predict_masks(
             logits, flops = outputs.require("logits"), spent / len(squares)
         if cost is not None:
             cost.flops += flops * len(squares)
-        return F.interpolate(logits.float(), (size, size), mode="bilinear", align_corners=False)
+        return logits.float()  # type: ignore[no-any-return]
 
     try:
         with ThreadPoolExecutor(min(8, torch.get_num_threads() + 1), "decode") as pool:
@@ -96,32 +97,16 @@ def predict_masks(
                 if window:
                     yield from (_windowed(picture, size, scores) for picture in pictures)
                 else:
-                    found = scores(torch.stack([letterboxed(picture, size) for picture in pictures])).argmax(1).cpu()
-                    for mask, picture in zip(found, pictures, strict=True):
-                        height, width = picture.shape[1:]
-                        inside = fitted(height, width, size)
-                        yield restored(mask[: inside[0], : inside[1]], height, width)
+                    squares = torch.cat([letterboxed(_unit(picture), size) for picture in pictures])
+                    shapes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+                    yield from (mask.cpu() for mask in to_masks(scores(squares), shapes, size))
                 if cost is not None:
                     cost.images += len(pictures)
     finally:
         model.train(training)
 
 
-def letterboxed(picture: Tensor, size: int) -> Tensor:
-    """Return all of an image at the top left of a square, its long side resized to the square's, the rest black.
-
-    Args:
-        picture: uint8 [3, H, W].
-        size: Side of the square, in pixels.
-
-    Returns:
-        float32 [3, size, size] in 0..1.
-    """
-    inside = _resized(picture, fitted(picture.shape[1], picture.shape[2], size))
-    return F.pad(inside, (0, size - inside.shape[2], 0, size - inside.shape[1]))
-
-
-def restored(mask: Tensor, height: int, width: int) -> Tensor:
+def nearest(mask: Tensor, height: int, width: int) -> Tensor:
     """Return a mask [h, w] at another size, by nearest neighbor."""
     rows, columns = source_rows(height, mask.shape[0]), source_rows(width, mask.shape[1])
     return mask[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
@@ -131,16 +116,17 @@ def _windowed(picture: Tensor, size: int, scores: Scores) -> Tensor:
     """Return the mask of an image over which a window is moved, int64 [H, W]."""
     height, width = picture.shape[1:]
     scale = size / min(height, width)
-    inside = _resized(picture, (max(size, round(height * scale)), max(size, round(width * scale))))
+    shape = max(size, round(height * scale)), max(size, round(width * scale))
+    inside = F.interpolate(_unit(picture), shape, mode="bilinear", align_corners=False, antialias=True)
     total: Tensor | None = None
-    for top in window_starts(inside.shape[1], size):
-        for left in window_starts(inside.shape[2], size):
-            found = scores(inside[None, :, top : top + size, left : left + size])[0].softmax(0).cpu()
-            total = torch.zeros(len(found), *inside.shape[1:]) if total is None else total
+    for top in window_starts(shape[0], size):
+        for left in window_starts(shape[1], size):
+            found = upsampled(scores(inside[..., top : top + size, left : left + size]), size)[0].softmax(0).cpu()
+            total = torch.zeros(len(found), *shape) if total is None else total
             total[:, top : top + size, left : left + size] += found
     assert total is not None
     # Where more windows overlap the sums are larger for all classes alike.
-    return restored(total.argmax(0), height, width)
+    return nearest(total.argmax(0), height, width)
 
 
 def window_starts(extent: int, size: int) -> list[int]:
@@ -151,9 +137,6 @@ def window_starts(extent: int, size: int) -> list[int]:
     return [round(step * (extent - size) / steps) for step in range(steps + 1)]
 
 
-def _resized(picture: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return an image resized in float32 with antialiasing, [3, h, w] in 0..1."""
-    unit = picture[None].float() / 255.0
-    if unit.shape[2:] == shape:
-        return unit[0]
-    return F.interpolate(unit, shape, mode="bilinear", align_corners=False, antialias=True)[0]
+def _unit(picture: Tensor) -> Tensor:
+    """Return an image uint8 [3, H, W] as float32 [1, 3, H, W] in 0..1."""
+    return picture[None].float() / 255.0
