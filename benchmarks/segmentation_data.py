@@ -11,8 +11,8 @@
 
 A picture is a crop of a photograph with one to four emoji of both vendors on it, turned, scaled and flipped at
 random, the later ones over the earlier. The mask of each comes from its alpha. Neither an emoji's concept (both
-vendors' drawings of it) nor a photograph is in two of train and test. The pictures come from Debian's wallpaper packages,
-scikit-learn and two npm packages, as in ``compare_data.py``; the same sources give the same files.
+vendors' drawings of it) nor a photograph is in two of train and test. The pictures come from Debian's wallpaper
+packages, scikit-learn and two npm packages, as in ``compare_data.py``; the same sources give the same files.
 """
 
 from __future__ import annotations
