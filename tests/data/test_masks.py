@@ -12,7 +12,8 @@ import torch
 from PIL import ExifTags, Image
 
 from tutelage.data.mask_codes import MOST_CLASSES, Classes, make_code
-from tutelage.data.masks import IGNORED, Mask, MaskCode, check_mask, decode_mask, resized
+from tutelage.data.mask_pixels import check_mask
+from tutelage.data.masks import IGNORED, Mask, MaskCode, decode_mask, resized
 from tutelage.data.problems import ImageError
 from tutelage.data.samples import ImageSource
 from tutelage.errors import DataError

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tutelage.data.samples import ImageSource
 from tutelage.errors import DataError
 
 MOST = 1 << 16
@@ -44,6 +45,19 @@ class MaskCode:
     def colored(self) -> bool:
         """Whether classes have colors."""
         return any(not isinstance(pixel, int) for pixel, _ in self.numbers or ())
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask before decoding.
+
+    Attributes:
+        source: Where its pixels are; of arrays, those with two dimensions are whole numbers.
+        code: What they stand for.
+    """
+
+    source: ImageSource
+    code: MaskCode
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from tutelage.data.problems import Problem
 from tutelage.errors import DataError
 
-if TYPE_CHECKING:  # decoding masks takes torch, which predicting does without
-    from tutelage.data.mask_codes import MaskCode
-    from tutelage.data.masks import Mask
+if TYPE_CHECKING:  # which needs an image's source
+    from tutelage.data.mask_codes import Mask, MaskCode
 
 IntArray = npt.NDArray[np.int64]
 

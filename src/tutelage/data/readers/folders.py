@@ -14,6 +14,28 @@ from tutelage.data.readers.rows import Found, Row, finish, printable
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, UnknownNameError
 
+MASKS = ("masks", "annotations", "labels")
+"""What a folder of masks beside ``images/`` may be called."""
+
+
+def is_inside(root: str, name: str) -> bool:
+    """Return whether a folder here, or on a store, has a folder of that name."""
+    if not is_url(root):
+        return is_folder(Path(root).expanduser() / name)
+    store, path = connect(root)
+    with reaching(root):
+        return bool(store.isdir(f"{path}/{name}"))
+
+
+def masks_beside(root: str) -> list[str]:
+    """Return which folders of masks are in a folder that has ``images/``."""
+    return [name for name in MASKS if is_inside(root, name)] if is_inside(root, "images") else []
+
+
+def unlabeled_root(root: str) -> str:
+    """Return where the images of a folder are: its ``images/``, if it has masks beside them, or all of it."""
+    return f"{root.rstrip('/')}/images" if masks_beside(root) else root
+
 
 def check_folder(where: str, suggestions: tuple[str, ...] = ()) -> None:
     """Check that a local folder is there.
@@ -35,14 +57,17 @@ def check_folder(where: str, suggestions: tuple[str, ...] = ()) -> None:
 
 
 def read_folder(where: str, labeled: bool) -> Samples:
-    """Read a local folder: all its images, or a folder per class.
+    """Read a local folder: all its images (of one with ``images/`` and masks, those), or a folder per class.
 
     Raises:
         DataError: Labels are wanted and there are no subfolders.
     """
     check_folder(where)
     root = Path(where).expanduser()
-    found = sorted(folder_rows(where), key=lambda each: (isinstance(each, Row), getattr(each, "id", "")))
+    found = sorted(
+        folder_rows(where if labeled else unlabeled_root(where)),
+        key=lambda each: (isinstance(each, Row), getattr(each, "id", "")),
+    )
     if not labeled:
         return finish(found, where, labeled=False)
     with reaching(where):
@@ -59,7 +84,7 @@ def read_remote_folder(url: str, labeled: bool) -> Samples:
     Raises:
         DataError: It cannot be reached, or labels are wanted and there are no subfolders.
     """
-    found = sorted(remote_rows(url), key=lambda each: getattr(each, "id", ""))
+    found = sorted(remote_rows(url if labeled else unlabeled_root(url)), key=lambda each: getattr(each, "id", ""))
     kept = [each for each in found if _counts(each) or not labeled]
     if found and not kept:
         raise DataError(f"{url}: has no subfolders; labeled images are expected in a folder per class")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.data.mask_codes import MaskReading
 from tutelage.data.pixels import IMAGE_SUFFIXES
-from tutelage.data.readers import builtin, folders, hub, lists, places, shards, tables
+from tutelage.data.readers import builtin, folders, hub, lists, mask_folders, places, shards, tables
 from tutelage.data.readers.rows import Part
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, UnknownNameError
@@ -22,27 +23,40 @@ class Reader:
         read: From what follows the name (``torchvision:NAME`` → ``NAME``), the part wanted of sets that have parts,
             and whether labels are wanted, to samples.
         check: Raises if the data are visibly not there; cheap.
+        read_masks: Reads images with masks; ``None`` where there are none of these.
     """
 
     summary: str
     read: Callable[[str, Part, bool], Samples]
     check: Callable[[str], None]
+    read_masks: Callable[[str, Part, MaskReading], Samples] | None = None
 
 
-def read_samples(where: str, *, part: Part = "train", labeled: bool) -> Samples:
+def read_samples(where: str, *, part: Part = "train", labeled: bool, masks: MaskReading | None = None) -> Samples:
     """Read the data named by ``where``.
 
     Args:
         where: A folder, a table, tar shards, a URL of any of these, or one of the names in :data:`READERS`.
         part: Which part of a set that has parts; others have only what they hold.
         labeled: Whether class labels are wanted: of folders, the first level of subfolders names the class.
+        masks: How masks are read, where labels are masks; ``None`` for class labels. Class names may then be none
+            yet, where nobody lists them: :func:`tutelage.data.inspect_masks.inspect_masks` finds how many there are.
 
     Raises:
         DataError: The data are missing, empty, or have no labels where labels are wanted.
         UnknownNameError: No reader has that name.
     """
     kind, rest = find_kind(where)
-    samples = READERS[kind].read(rest, part, labeled)
+    reader = READERS[kind]
+    if not labeled or masks is None:
+        samples = reader.read(rest, part, labeled)
+    elif reader.read_masks is not None:
+        samples = reader.read_masks(rest, part, masks)
+    else:
+        known = [name for name, each in READERS.items() if each.read_masks is not None]
+        raise DataError(
+            f"{where}: masks are not read from data of this kind ({kind}); give one of {', '.join(known)}"
+        )
     if not len(samples):
         reason = f" (left out: {samples.problems[0].where}, {samples.problems[0].kind})" if samples.problems else ""
         raise DataError(
@@ -94,16 +108,23 @@ def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
 
 
 READERS: dict[str, Reader] = {
-    "folder": Reader("a folder per class, or any tree of images when unlabeled", _read_folder, _check_folder),
+    "folder": Reader(
+        "a folder per class, or any tree of images when unlabeled; images/ and masks/ inside for segmentation",
+        _read_folder,
+        _check_folder,
+        lambda rest, part, reading: mask_folders.read_mask_folder(rest, reading),
+    ),
     "table": Reader(
-        "FILE.csv, .tsv or .parquet with a column image, and label, text or id; or a pattern of them, as *.parquet",
+        "FILE.csv, .tsv or .parquet with a column image, and label, mask, text or id; or a pattern of them",
         lambda rest, part, labeled: tables.read_table(rest, labeled),
         tables.check_table,
+        lambda rest, part, reading: tables.read_masked_table(rest, reading),
     ),
     "list": Reader(
         "list:FILE@ROOT, a published split: lines of file,Class, or of the file alone",
         lambda rest, part, labeled: lists.read_list(rest, labeled),
         lists.check_list,
+        lambda rest, part, reading: lists.read_masked_list(rest, reading),
     ),
     "tar": Reader(
         "WebDataset shards: FILE.tar, shard-{000..009}.tar, *.tar, or a folder of them",
@@ -114,6 +135,13 @@ READERS: dict[str, Reader] = {
         "s3://, https://, memory:// and what else fsspec reads: folders, tables and shards there",
         lambda rest, part, labeled: folders.read_remote_folder(rest, labeled),
         folders.check_remote_folder,
+        lambda rest, part, reading: mask_folders.read_mask_folder(rest, reading),
+    ),
+    "ade20k": Reader(
+        "ade20k:FOLDER, ADE20K's layout (ADEChallengeData2016), its training and validation images",
+        mask_folders.read_ade20k,
+        mask_folders.check_ade20k,
+        mask_folders.read_ade20k_masks,
     ),
     "hf": Reader(
         "hf:OWNER/NAME[/CONFIG], or hf:FOLDER, through the library datasets",

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from tutelage.data.mask_codes import MaskReading
 from tutelage.data.problems import Problem
-from tutelage.data.readers.folders import check_folder, check_remote_folder, index_images
+from tutelage.data.readers.class_lists import find_code
+from tutelage.data.readers.folders import check_folder, check_remote_folder, index_images, unlabeled_root
+from tutelage.data.readers.mask_folders import REMEDY, MaskFolder, masks_inside
 from tutelage.data.readers.places import find_place, is_url
-from tutelage.data.readers.rows import Found, Row, finish
+from tutelage.data.readers.rows import Found, Row, finish, finish_masked
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
 
@@ -37,12 +40,40 @@ def read_list(rest: str, labeled: bool) -> Samples:
     """
     check_list(rest)
     file, root = _split(rest)
-    images, problems = index_images(root)
+    images, problems = index_images(root if labeled else unlabeled_root(root))
     samples = finish(
-        [*problems, *_rows(file, images)], f"list:{rest}", labeled=labeled, remedy=f"write lines file,Class in {file}"
+        [*problems, *(row for row, _ in _rows(file, images))],
+        f"list:{rest}",
+        labeled=labeled,
+        remedy=f"write lines file,Class in {file}",
     )
     if not len(samples):
         raise DataError(f"list:{rest}: no file that {file} lists is below {root}; give the folder that holds them")
+    return samples
+
+
+def read_masked_list(rest: str, reading: MaskReading) -> Samples:
+    """Read ``FILE@ROOT``: the images below ROOT/images that FILE lists alone, with their masks beside those.
+
+    ``FILE@ade20k:ROOT`` says that ROOT is ADE20K's, in whose masks 0 is no class, where its class list is missing.
+
+    Raises:
+        DataError: FILE or ROOT is missing, FILE is no text, or no listed image has a mask.
+    """
+    check_list(rest)
+    file, root = _split(rest)
+    masks = masks_inside(root)
+    code, classes = find_code(root, reading, ade20k=rest.endswith(f"@ade20k:{root}"))
+    images, problems = index_images(f"{root.rstrip('/')}/images")
+    pick = MaskFolder(f"{root.rstrip('/')}/{masks}")
+    listed = _rows(file, images)
+    found = [each if isinstance(each, Problem) else pick(each, path) for each, path in listed]
+    where = f"list:{rest}"
+    samples = finish_masked(
+        [*problems, *pick.problems, *found], where, code, classes, remedy=REMEDY.format(masks=masks)
+    )
+    if not len(samples):
+        raise DataError(f"{where}: no file that {file} lists is below {root}/images; give the folder that holds them")
     return samples
 
 
@@ -50,10 +81,11 @@ def _split(rest: str) -> tuple[str, str]:
     file, at, root = rest.rpartition("@")
     if not (at and file and root):
         raise DataError(f"list:{rest}: has the form list:FILE@ROOT, a split's file and the folder of its images")
-    return file, root
+    return file, root.removeprefix("ade20k:")
 
 
-def _rows(file: str, images: dict[str, ImageSource]) -> Iterator[Found]:
+def _rows(file: str, images: dict[str, ImageSource]) -> Iterator[tuple[Found, str]]:
+    """Yield what each line names, and the path that it was found at."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in images:
@@ -86,12 +118,13 @@ def _rows(file: str, images: dict[str, ImageSource]) -> Iterator[Found]:
     for name, label in listing:
         listed = name.removeprefix("./")
         if PurePosixPath(listed).is_absolute() or ".." in PurePosixPath(listed).parts:
-            yield Problem("unsafe path", listed, f"listed in {Path(file).name}")
+            yield Problem("unsafe path", listed, f"listed in {Path(file).name}"), ""
             continue
         there = look(listed, label)
         if len(there) == 1:
             key = listed if not label or listed.startswith(f"{label}/") else f"{label}/{listed}"
-            yield Row(key, images[there[0]], label or None)
+            yield Row(key, images[there[0]], label or None), there[0]
         else:
             several = f"{len(there)} files have that name: {', '.join(there[:3])}"
-            yield Problem("vanished", f"{label}/{listed}" if label else listed, several if there else "not found")
+            where = f"{label}/{listed}" if label else listed
+            yield Problem("vanished", where, several if there else "not found"), ""

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from tutelage.data.mask_codes import Mask, MaskCode
 from tutelage.data.problems import Problem
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
@@ -25,12 +26,14 @@ class Row:
         image: Its image, or ``None`` for text alone.
         label: The name of its class, or ``None`` where it has none.
         text: Its text, or ``None``.
+        mask: Its mask, or ``None``.
     """
 
     id: str
     image: ImageSource | None
     label: str | None = None
     text: str | None = None
+    mask: ImageSource | None = None
 
 
 Found = Row | Problem
@@ -81,19 +84,57 @@ def finish(
     return gather(rows, where, problems, targets, names)
 
 
+def finish_masked(
+    found: Iterable[Found], where: str, code: MaskCode, classes: tuple[str, ...], *, remedy: str
+) -> Samples:
+    """Gather what was found with masks; rows without one are left out, as are second rows with one id.
+
+    Args:
+        found: Rows and problems.
+        where: The data's name, for messages.
+        code: What the masks' pixels stand for.
+        classes: Class names by number; empty where they are not known yet.
+        remedy: Where masks would be expected, for the message when there are none at all.
+
+    Raises:
+        DataError: No row has a mask.
+    """
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for each in found:
+        if isinstance(each, Problem):
+            problems.append(each)
+        elif each.id in seen:
+            problems.append(Problem("duplicate id", each.id, "the first is kept"))
+        else:
+            seen.add(each.id)
+            if each.mask is None:
+                problems.append(Problem("no mask", each.id))
+            else:
+                rows.append(each)
+    if not rows:
+        lacking = sum(problem.kind == "no mask" for problem in problems)
+        if lacking:
+            raise DataError(f"{where}: none of {lacking:,} images has a mask, and masks are wanted here; {remedy}")
+        return gather(rows, where, problems)
+    return gather(rows, where, problems, classes=classes, code=code)
+
+
 def gather(
     rows: Sequence[Row],
     where: str,
     problems: Sequence[Problem],
     targets: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
     classes: tuple[str, ...] = (),
+    code: MaskCode | None = None,
 ) -> Samples:
     """Return rows as Samples. Images and texts are all or nothing: what some rows lack is an empty text."""
     images = [row.image for row in rows if row.image is not None]
     texts = [row.text or "" for row in rows] if any(row.text is not None for row in rows) else None
-    return Samples(
-        tuple(row.id for row in rows), images or None, texts, targets, classes, where, problems=tuple(problems)
-    )
+    masks = None if code is None else [Mask(row.mask, code) for row in rows if row.mask is not None]
+    ids = tuple(row.id for row in rows)
+    return Samples(ids, images or None, texts, targets, classes, where, tuple(problems), masks)
 
 
 def chunks(found: Iterable[Found], where: str, size: int) -> Iterator[Samples]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from tutelage.data.problems import Problem
-from tutelage.data.readers.folders import check_folder, folder_rows, remote_rows
+from tutelage.data.readers.folders import check_folder, folder_rows, remote_rows, unlabeled_root
 from tutelage.data.readers.kinds import find_kind, read_samples
 from tutelage.data.readers.rows import Found, Row, chunks
 from tutelage.data.readers.shards import expand, shard_rows
@@ -52,9 +52,9 @@ def _share(kind: str, rest: str, where: str, shard: int, shards: int) -> Iterato
 def _everything(kind: str, rest: str, where: str) -> Iterator[Found]:
     if kind == "folder":
         check_folder(rest)
-        yield from folder_rows(rest)
+        yield from folder_rows(unlabeled_root(rest))
     elif kind == "url":
-        yield from remote_rows(rest)
+        yield from remote_rows(unlabeled_root(rest))
     else:
         samples = read_samples(where, labeled=False)
         yield from samples.problems

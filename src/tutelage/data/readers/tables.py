@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.data.mask_codes import MaskReading
 from tutelage.data.problems import Problem
+from tutelage.data.readers.class_lists import find_code
 from tutelage.data.readers.parquet import Cell, ParquetFile
 from tutelage.data.readers.places import (
     Piece,
@@ -25,7 +27,7 @@ from tutelage.data.readers.places import (
     suffix_of,
     walk_remote,
 )
-from tutelage.data.readers.rows import Found, Row, class_name, finish, printable
+from tutelage.data.readers.rows import Found, Row, class_name, finish, finish_masked, printable
 from tutelage.data.readers.shards import expand, short_names
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError
@@ -35,8 +37,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 ALSO_CALLED = {
     "image": ("file", "filename", "file_name", "path", "filepath", "image_path", "img"),
     "label": ("class", "target", "category", "y"),
+    "mask": ("label", "annotation", "segmentation", "mask_path", "target"),
 }
 """What else such columns are called; suggested, never guessed."""
+
+PICTURES = ("image", "mask")
+"""Columns of paths, or of encoded images."""
 
 DOWNLOADED = {"image": ("jpg", "png", "webp"), "text": ("caption", "txt"), "id": ("key",)}
 """How img2dataset calls these columns in the Parquet files that it writes, which have a column ``key``."""
@@ -65,14 +71,31 @@ def read_table(where: str, labeled: bool) -> Samples:
     Raises:
         DataError: The table is missing, empty or damaged, lacks a column, or its labels name no classes.
     """
+    found = _all_rows(where, ["label"] if labeled else [])
+    return finish(found, where, labeled=labeled, remedy="fill in the column label")
+
+
+def read_masked_table(where: str, reading: MaskReading) -> Samples:
+    """Read a table with the columns ``image`` and ``mask``, found in the same ways; and ``id`` where it has one.
+
+    Raises:
+        DataError: The table is missing, empty or damaged, lacks a column, or no row has a mask.
+    """
+    root = _tables(where)[0].rpartition("/")[0] or "."
+    code, classes = find_code(root, reading)
+    return finish_masked(_all_rows(where, ["mask"]), where, code, classes, remedy="fill in the column mask")
+
+
+def _all_rows(where: str, wanted: Sequence[str]) -> list[Found]:
+    """Return the rows of all tables of that name; ``wanted`` are the columns of targets."""
     names, found = _tables(where), list[Found]()
     for name, base in zip(names, short_names(names), strict=True):
         place = find_place(name)
-        rows = _parquet_rows(place, labeled) if suffix_of(name) in (".parquet", ".pq") else _text_rows(place, labeled)
-        found += _located(rows, place, labeled, f"{base}/" if len(names) > 1 else "")
+        rows = _parquet_rows(place, wanted) if suffix_of(name) in (".parquet", ".pq") else _text_rows(place, wanted)
+        found += _located(rows, place, "label" in wanted, f"{base}/" if len(names) > 1 else "")
     if not found:
         raise DataError(f"{where}: the table has no rows; write one a sample below the header")
-    return finish(found, where, labeled=labeled, remedy="fill in the column label")
+    return found
 
 
 def _tables(where: str) -> list[str]:
@@ -80,7 +103,7 @@ def _tables(where: str) -> list[str]:
     return expand(where, suffix_of(where)) if set("*{") & set(where) and not is_there(where) else [where]
 
 
-def _columns(where: str, names: Sequence[str], labeled: bool) -> list[str]:
+def _columns(where: str, names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Return which of the columns we know are there, and refuse a table without those that are needed."""
     if any(is_url(name) for name in names):
         raise DataError(
@@ -90,8 +113,8 @@ def _columns(where: str, names: Sequence[str], labeled: bool) -> list[str]:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise DataError(f"{where}: has several columns {', '.join(sorted(twice))}; rename all but one")
-    needed = ["label"] if labeled else []
-    if "text" not in names:
+    needed = [*wanted]
+    if "text" not in names or "mask" in wanted:
         needed.append("image")
     for need in sorted(needed):
         if need not in names:
@@ -100,10 +123,11 @@ def _columns(where: str, names: Sequence[str], labeled: bool) -> list[str]:
             close = also or [lower[name] for name in difflib.get_close_matches(need, lower, n=1)]
             remedy = f"rename {close[0]!r}" if close else "add it"
             raise DataError(f"{where}: has no column {need!r}; its columns are {', '.join(names)}; {remedy}")
-    return [name for name in ("image", "label", "text", "id") if name in names]
+    known = ("image", "mask", "id") if "mask" in wanted else ("image", "label", "text", "id")
+    return [name for name in known if name in names]
 
 
-def _text_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
+def _text_rows(place: Place, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a CSV or TSV file."""
     try:
         content = place.read().decode("utf-8-sig")
@@ -116,7 +140,7 @@ def _text_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
         header = [name.strip() for name in next(lines, [])]
         if not header:
             raise DataError(f"{place.name}: is empty; write a header with the column image, and label, text or id")
-        known = _columns(place.name, header, labeled)
+        known = _columns(place.name, header, wanted)
         kept = []
         for fields in lines:
             if not fields:
@@ -130,7 +154,7 @@ def _text_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
             kept.append({name: row[name] for name in known})
     except csv.Error as error:
         raise DataError(f"{place.name}, line {lines.line_num}: is no valid CSV ({error}); repair the line") from error
-    yield from _whole_numbers(kept, place.name) if labeled else kept
+    yield from _whole_numbers(kept, place.name) if "label" in wanted else kept
 
 
 def _whole_numbers(rows: list[dict[str, Any]], where: str) -> Iterable[dict[str, Any]]:
@@ -144,18 +168,39 @@ def _whole_numbers(rows: list[dict[str, Any]], where: str) -> Iterable[dict[str,
     return rows
 
 
-def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file; cells that hold images as :class:`Cell`."""
-    import pyarrow as pa
-
+def _parquet_rows(place: Place, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file; cells that hold images or masks as :class:`Cell`."""
     file = ParquetFile(place)
     theirs = _downloaded(file.schema.names)
     ours = {column: name for name, column in theirs.items()}
-    known = _columns(place.name, [ours.get(column, column) for column in file.schema.names], labeled)
-    columns = [theirs.get(name, name) for name in known if name != "image"]
-    column = theirs.get("image", "image")
-    form = file.schema.field(column).type if "image" in known else pa.string()
-    leaf = ""
+    known = _columns(place.name, [ours.get(column, column) for column in file.schema.names], wanted)
+    columns = [theirs.get(name, name) for name in known if name not in PICTURES]
+    leaves: dict[str, str] = {}
+    for name in PICTURES:
+        if name in known:
+            column = theirs.get(name, name)
+            leaves[name], more = _leaf(file, place, column)
+            columns += more
+    names = file.class_names("label")
+    there: dict[str, list[bool]] = {}
+    for group, row, found in file.rows(columns):
+        values = {ours.get(name, name): value for name, value in found.items()}
+        for name, leaf in leaves.items():
+            if leaf:
+                there[name] = file.present(group, leaf) if row == 0 else there[name]
+                path = (values.pop(name, None) or {}).get("path")
+                values[name] = Cell(file, group, row, leaf) if there[name][row] else path
+        number = values.get("label")
+        if names and isinstance(number, int):
+            values["label"] = names[number] if 0 <= number < len(names) else None  # -1 hides the labels of a split
+        yield values
+
+
+def _leaf(file: ParquetFile, place: Place, column: str) -> tuple[str, list[str]]:
+    """Return where a column of images holds bytes, or nothing, and what else of it is read with the other columns."""
+    import pyarrow as pa
+
+    form = file.schema.field(column).type
     if pa.types.is_dictionary(form):
         form = form.value_type
     if pa.types.is_struct(form):
@@ -164,28 +209,14 @@ def _parquet_rows(place: Place, labeled: bool) -> Iterator[dict[str, Any]]:
             raise DataError(
                 f"{place.name}: the structs in column {column} have no field 'bytes'; store image bytes there"
             )
-        leaf = f"{column}.bytes"
-        columns += [f"{column}.path"] if "path" in fields else []
-    elif pa.types.is_binary(form) or pa.types.is_large_binary(form):
-        leaf = column
-    elif pa.types.is_string(form) or pa.types.is_large_string(form):
-        columns += [column] if "image" in known else []
-    else:
-        raise DataError(
-            f"{place.name}: column {column} holds {form}; give paths, image bytes, or structs of bytes and path"
-        )
-    names = file.class_names("label")
-    there: list[bool] = []
-    for group, row, found in file.rows(columns):
-        values = {ours.get(name, name): value for name, value in found.items()}
-        if leaf:
-            there = file.present(group, leaf) if row == 0 else there
-            path = (values.pop("image", None) or {}).get("path")
-            values["image"] = Cell(file, group, row, leaf) if there[row] else path
-        number = values.get("label")
-        if names and isinstance(number, int):
-            values["label"] = names[number] if 0 <= number < len(names) else None  # -1 hides the labels of a split
-        yield values
+        return f"{column}.bytes", [f"{column}.path"] if "path" in fields else []
+    if pa.types.is_binary(form) or pa.types.is_large_binary(form):
+        return column, []
+    if pa.types.is_string(form) or pa.types.is_large_string(form):
+        return "", [column]
+    raise DataError(
+        f"{place.name}: column {column} holds {form}; give paths, image bytes, or structs of bytes and path"
+    )
 
 
 def _downloaded(names: Sequence[str]) -> dict[str, str]:
@@ -219,7 +250,14 @@ def _located(rows: Iterable[dict[str, Any]], place: Place, labeled: bool, prefix
         label = class_name(values.get("label"), where) if labeled else None
         given = values.get("id")
         key = key if given is None or given == "" else str(given)
-        yield Row(prefix + key, image, label, None if text is None else str(text))
+        mask = values.get("mask")
+        if mask and not isinstance(mask, Cell):
+            at = find(str(mask))
+            if isinstance(at, Problem):
+                yield at
+                continue
+            mask = at[1]
+        yield Row(prefix + key, image, label, None if text is None else str(text), mask or None)
 
 
 class _Local:
