@@ -122,7 +122,7 @@ def test_a_misspelled_key_is_told_before_the_one_that_it_leaves_missing() -> Non
         ("finetune.label_smoothing", 1, "less than 1"),
         ("adapt.modes", [], "at least 1 item"),
         ("views.student_size", 4, "greater than or equal to 8"),
-        ("views.augment", "lots", "'none', 'light', 'full' or 'auto'"),
+        ("views.augment", "lots", "'none', 'light', 'full', 'dense', 'dense-light' or 'auto'"),
         ("views.crop", 1.5, "less than or equal to 1"),
         ("views.policy.mixup", math.inf, "finite"),
         ("views.policy.flip", 1.5, "less than or equal to 1"),

@@ -50,6 +50,46 @@ def test_crops_shrunk_a_lot_may_differ_by_one_level(interpolation: Any) -> None:
     assert (difference > 0).float().mean() <= 0.001
 
 
+# Where in results of 32 x 32 pixels each crop is put.
+PLACES = [
+    (0, 0, 32, 32),
+    (0, 0, 20, 32),
+    (12, 0, 20, 9),
+    (5, 7, 20, 11),
+    (31, 31, 1, 1),
+    (0, 3, 32, 1),
+    (3, 0, 29, 32),
+]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_crops_put_into_places_are_the_same_cut_together(interpolation: Any, exact: bool) -> None:
+    extents = [(40, 60), (20, 32), (61, 30), (20, 40), (3, 2), (1, 1), (100, 40)]
+    images = pictures(extents)
+    options = {"interpolation": interpolation, "places": np.array(PLACES), "exact": exact}
+    boxes = [(0, 0, *extent) for extent in extents]
+    each, together = (cut(function, images, boxes, **options) for function in (cut_each, cut_together))
+    torch.testing.assert_close(together, each, atol=1e-3 if exact else 1, rtol=0)
+
+
+@pytest.mark.parametrize("function", [cut_each, cut_together])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_around_its_place_a_crop_is_zero_and_within_it_the_resized_box(interpolation: Any, function: Any) -> None:
+    places = [place for place in PLACES if place[2] > 1]
+    images = pictures([(90, 70)] * len(places))
+    boxes = [(5, 3, 40, 30)] * len(places)
+    got = cut(function, images, boxes, interpolation=interpolation, places=np.array(places), exact=True)
+    for image, view, (top, left, height, width) in zip(images, got, places, strict=True):
+        part = image[None, :, 5:45, 3:33].double()
+        # Turned for the width, since torch itself misreads results that are one pixel wide.
+        tall = F.interpolate(part, size=(height, 30), mode=interpolation, antialias=True).mT
+        wide = F.interpolate(tall, size=(width, height), mode=interpolation, antialias=True)[0].mT.clamp(0, 255)
+        expected = torch.zeros(3, 32, 32, dtype=torch.float64)
+        expected[:, top : top + height, left : left + width] = wide
+        torch.testing.assert_close(view.double(), expected, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("function", [cut_each, cut_together])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_exact_crops_are_those_of_float64(interpolation: Any, function: Any) -> None:

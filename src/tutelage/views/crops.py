@@ -31,6 +31,7 @@ def cut_each(
     interpolation: Interpolation,
     exact: bool,
     device: torch.device,
+    places: Ints | None = None,
 ) -> Tensor:
     """Cut a box out of each image with torch's own 8-bit kernel, which the CPU alone has.
 
@@ -41,23 +42,38 @@ def cut_each(
         interpolation: The filter.
         exact: Compute in float32 without rounding.
         device: The CPU.
+        places: (top, left, height, width) in the results that each box is resized to, int64 [B, 4]; the rest is 0.
+            The whole results if not given.
 
     Returns:
         uint8 [B, 3, size, size], or float32 in 0..255 if ``exact``; contiguous.
     """
-    resized = []
-    for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True):
+    views = []
+    whole = np.broadcast_to(np.array([0, 0, size, size]), boxes.shape)
+    spots = (whole if places is None else places).tolist()
+    for image, (top, left, height, width), spot in zip(images, boxes.tolist(), spots, strict=True):
         channel, row, column = image.stride()
         # With a batch stride that cannot be mistaken, torch sees which memory format this is and keeps it.
         strides = (image.numel(), channel, row, column)
         place = image.storage_offset() + top * row + left * column
         crop = image.as_strided((1, 3, height, width), strides, place).to(device)
+        if places is not None and spot[3] == 1:
+            # What is one pixel wide torch's kernel misreads, or refuses.
+            extent, where = np.array([[height, width]]), np.array([spot])
+            views.append(resized(crop, extent, size, interpolation=interpolation, exact=exact, places=where))
+            continue
         if exact:
             crop = crop.to(torch.float32, memory_format=torch.contiguous_format)
-        resized.append(F.interpolate(crop, (size, size), mode=interpolation, antialias=True))
-    batch = torch.cat(resized).contiguous()
+        scaled = F.interpolate(crop, spot[2:], mode=interpolation, antialias=True)
+        views.append(scaled if places is None else _padded(scaled, spot, size))
+    batch = torch.cat(views).contiguous()
     # Bicubic overshoots; an 8-bit image could not.
     return batch.clamp_(0, 255) if exact else batch
+
+
+def _padded(image: Tensor, place: list[int], size: int) -> Tensor:
+    top, left, height, width = place
+    return F.pad(image, (left, size - left - width, top, size - top - height))
 
 
 def cut_together(
@@ -68,6 +84,7 @@ def cut_together(
     interpolation: Interpolation,
     exact: bool,
     device: torch.device,
+    places: Ints | None = None,
 ) -> Tensor:
     """Cut a box out of each image, all at once on ``device``, to which they are moved in one piece.
 
@@ -79,11 +96,17 @@ def cut_together(
     for row, (image, (top, left, height, width)) in enumerate(zip(images, boxes.tolist(), strict=True)):
         padded[row, :, :height, :width] = image[:, top : top + height, left : left + width]
     crops = padded.to(device, non_blocking=True)
-    return resized(crops, boxes[:, 2:], size, interpolation=interpolation, exact=exact)
+    return resized(crops, boxes[:, 2:], size, interpolation=interpolation, exact=exact, places=places)
 
 
 def resized(
-    crops: Tensor, extents: Ints, size: int, *, interpolation: Interpolation = "bilinear", exact: bool = False
+    crops: Tensor,
+    extents: Ints,
+    size: int,
+    *,
+    interpolation: Interpolation = "bilinear",
+    exact: bool = False,
+    places: Ints | None = None,
 ) -> Tensor:
     """Resize the upper left part of each picture, as two batched matrix products.
 
@@ -97,13 +120,18 @@ def resized(
         size: Side of the results, in pixels.
         interpolation: The filter.
         exact: Compute without rounding.
+        places: As for :func:`cut_each`.
 
     Returns:
         uint8 [B, 3, size, size], or float32 in 0..255 if ``exact``.
     """
     lengths = torch.from_numpy(extents).to(crops.device)
-    across = filter_weights(lengths[:, 1], crops.shape[3], size, interpolation)
-    down = filter_weights(lengths[:, 0], crops.shape[2], size, interpolation)
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+    if places is not None:
+        rows, columns = torch.from_numpy(places).to(crops.device).view(-1, 2, 2).unbind(2)
+    across = filter_weights(lengths[:, 1], crops.shape[3], size, interpolation, columns)
+    down = filter_weights(lengths[:, 0], crops.shape[2], size, interpolation, rows)
     levels = crops.float()
     if exact:
         return torch.matmul(down.float()[:, None], levels @ across.float().mT[:, None]).clamp_(0, 255)
@@ -111,7 +139,9 @@ def resized(
     return _product(down, lambda fixed: fixed[:, None] @ narrow).to(torch.uint8)
 
 
-def filter_weights(lengths: Tensor, extent: int, size: int, interpolation: Interpolation) -> Tensor:
+def filter_weights(
+    lengths: Tensor, extent: int, size: int, interpolation: Interpolation, spans: Tensor | None = None
+) -> Tensor:
     """Return what each of ``extent`` pixels gives to each of ``size``, where only the first few of each row count.
 
     Args:
@@ -119,20 +149,27 @@ def filter_weights(lengths: Tensor, extent: int, size: int, interpolation: Inter
         extent: How many there are.
         size: How many they are resized to.
         interpolation: ``bilinear`` (triangle) or ``bicubic`` (Keys, a = -1/2), widened where pixels are merged.
+        spans: Which of the ``size`` they are resized to, (first, count), int64 [B, 2]; all if not given.
 
     Returns:
-        float64 [B, size, extent]; each row sums to 1, and is 0 where pixels do not count.
+        float64 [B, size, extent]; each row sums to 1, and is 0 where pixels do not count. Rows outside of ``spans``
+        are 0.
     """
-    scale = (lengths.double() / size).view(-1, 1, 1)
+    row = torch.arange(size, dtype=torch.float64, device=lengths.device)[:, None]
+    count: Tensor | int = size
+    if spans is not None:
+        row, count = row - spans[:, 0].view(-1, 1, 1), spans[:, 1]
+    scale = (lengths.double() / count).view(-1, 1, 1)
     widened = scale.clamp(min=1.0)
-    center = scale * (torch.arange(size, dtype=torch.float64, device=lengths.device)[:, None] + 0.5)
+    center = scale * (row + 0.5)
     pixel = torch.arange(extent, dtype=torch.float64, device=lengths.device)
     reach = _REACH[interpolation] * widened
     first, stop = (center - reach + 0.5).floor_(), (center + reach + 0.5).floor_().minimum(lengths.view(-1, 1, 1))
     away = ((pixel - center + 0.5) / widened).abs_()
     weights = _triangle(away) if interpolation == "bilinear" else _cubic(away)
     weights.mul_((pixel >= first) & (pixel < stop))
-    return weights / weights.sum(-1, keepdim=True)
+    weights = weights / weights.sum(-1, keepdim=True)
+    return weights if spans is None else weights.masked_fill((row < 0) | (row >= spans[:, 1].view(-1, 1, 1)), 0.0)
 
 
 def _triangle(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from tutelage.views.policy import FloatArray, runs
 
@@ -33,6 +34,12 @@ def contrast(images: Tensor, strengths: FloatArray) -> None:
     total = _floored_gray(images).sum(2).double().sum(1)
     mean = (total / (images.shape[2] * images.shape[3])).float()
     _blend(images, mean.view(-1, 1, 1, 1), strengths)
+
+
+def hue(images: Tensor, strengths: FloatArray) -> None:
+    """Turn colors around their circle, by so many turns."""
+    for image, turns in zip(images, strengths.tolist(), strict=True):
+        image.copy_(v2.functional.adjust_hue(image, turns))
 
 
 def posterize(images: Tensor, strengths: FloatArray) -> None:

@@ -79,13 +79,9 @@ def render(
         DataError: The images are not one for each view, or not uint8 [3, H, W].
         RecipeError: ``exact`` views have operations; those are defined on 8 bits.
     """
-    if len(images) != len(views):
-        raise DataError(f"{len(images)} images for {len(views)} views; give one image a view")
+    check_images(images, views)
     if exact and views.ops.any():
         raise RecipeError("exact views cannot have RandAugment operations, which work on 8 bits; set ops to 0")
-    for row, image in enumerate(images):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise DataError(f"image {row} is {image.dtype} {list(image.shape)}; views are cut from uint8 [3, H, W]")
     if not images:
         return torch.empty(0, 3, size, size, device=device)
     boxes = pixel_box(views.crop, [image.shape[1] for image in images], [image.shape[2] for image in images])
@@ -102,7 +98,20 @@ def render(
     places = pixel_box(views.erase[erased], size, size).tolist()
     for row, (top, left, height, width) in zip(erased.tolist(), places, strict=True):
         pixels[row, :, top : top + height, left : left + width] = 0
-    return _unit(batch)
+    return unit(batch)
+
+
+def check_images(images: Sequence[Tensor], views: Views) -> None:
+    """Check that there is one image for each view, and that views can be cut from it.
+
+    Raises:
+        DataError: The images are not one for each view, or not uint8 [3, H, W].
+    """
+    if len(images) != len(views):
+        raise DataError(f"{len(images)} images for {len(views)} views; give one image a view")
+    for row, image in enumerate(images):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise DataError(f"image {row} is {image.dtype} {list(image.shape)}; views are cut from uint8 [3, H, W]")
 
 
 def mix(images: Tensor, views: Views, positions: npt.ArrayLike | Tensor) -> Tensor:
@@ -164,7 +173,7 @@ def mix_targets(targets: Tensor, weight: npt.ArrayLike | Tensor, positions: npt.
     return own[:, None] * targets + (1.0 - own[:, None]) * targets[where]
 
 
-def _unit(batch: Tensor) -> Tensor:
+def unit(batch: Tensor) -> Tensor:
     """Bring levels, uint8 or float32, to float32 in 0..1."""
     if batch.dtype == torch.uint8 and batch.device.type == "cpu":
         # NumPy converts and divides in one pass.

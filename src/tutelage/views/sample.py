@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tutelage.views.dense import sample_dense
 from tutelage.views.operations import OPERATIONS, SIGNED, strengths
-from tutelage.views.policy import ViewPolicy, Views
+from tutelage.views.policy import WHOLE, ViewPolicy, Views
 from tutelage.views.streams import Doubles, Keys, make_streams, uniforms
 
 Ints = npt.NDArray[np.int64]
@@ -16,14 +17,15 @@ _TRIES = 10
 _ERASE_AREA = (0.02, 0.33)
 _ERASE_RATIO = (0.3, 3.3)
 
-# Where each part of a view starts in its stream. Fixed, so that changing one part of a policy moves no other part;
-# operations come last because their number is open.
+# Where each part of a view starts in its stream. Fixed, so that changing one part of a policy moves no other part.
+# Operations came last, because their number is open; what dense views have besides is after as many as there can be.
 _CROP = 0
 _FLIP = _CROP + 2 * _TRIES + 2
 _ERASE = _FLIP + 1
 _MIX = _ERASE + 1 + 2 * _TRIES + 2
 _PAIR = _MIX + 5
 _OPS = _PAIR + 1
+_DENSE = _OPS + 2 * 8
 
 
 def sample_views(
@@ -54,11 +56,15 @@ def sample_views(
     streams = make_streams(seed, keys, numbers)
     possible = np.zeros(len(rows), dtype=np.bool_) if partners is None else np.not_equal(partners, rows)
     shape = np.asarray(aspects, dtype=np.float64)
-    crop = _center_boxes(shape, policy.center) if policy.crop is None else _random_crops(policy, streams, shape)
+    dense = None if policy.dense is None else sample_dense(policy.dense, streams, _DENSE, shape)
+    if dense is not None:
+        crop = dense.places[:, 0]
+    else:
+        crop = _center_boxes(shape, policy.center) if policy.crop is None else _random_crops(policy, streams, shape)
     ops, magnitudes = _operations(policy, streams)
     kind, weight, box = _mixing(policy, streams, possible)
     return Views(
-        crop=crop.astype(np.float32),
+        crop=crop.astype(np.float32) if dense is None else crop,
         flip=uniforms(streams, _FLIP, 1)[:, 0] < policy.flip,
         ops=ops,
         magnitudes=magnitudes,
@@ -67,6 +73,7 @@ def sample_views(
         partner=rows.copy() if partners is None else np.where(kind > 0, partners, rows),
         weight=weight.astype(np.float32),
         box=box.astype(np.float32),
+        dense=dense,
     )
 
 
@@ -80,8 +87,23 @@ def center_views(aspects: Floats, share: float) -> Views:
     Returns:
         B views; ``partner`` counts from 0, since these views belong to no rows.
     """
+    return _drawn_from(ViewPolicy(center=share), aspects)
+
+
+def whole_views(aspects: Floats) -> Views:
+    """Return the views that evaluation of dense tasks uses: whole images at the top left, unchanged.
+
+    Args:
+        aspects: Width over height of each image, [B].
+
+    Returns:
+        B dense views; ``partner`` counts from 0, since these views belong to no rows.
+    """
+    return _drawn_from(WHOLE, aspects)
+
+
+def _drawn_from(policy: ViewPolicy, aspects: Floats) -> Views:
     rows = np.arange(len(aspects), dtype=np.int64)
-    policy = ViewPolicy(center=share)
     return sample_views(policy, rows.astype(np.uint64), rows, rows, seed=0, aspects=aspects, partners=None)
 
 

@@ -7,11 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from tutelage.errors import RecipeError
 from tutelage.settings import Settings
-from tutelage.views.policy import POLICIES, Augmentation, ViewPolicy
+from tutelage.views.policy import POLICIES, WHOLE, Augmentation, ViewPolicy
 
 SMALL = 64
 """Images with a shorter side below this are small: crops of 8 % or flips may destroy what they show."""
+
+_FLAT: tuple[Augmentation, ...] = ("light", "full")
+_DENSE: tuple[Augmentation, ...] = ("dense-light", "dense")
 
 
 class ViewSettings(Settings):
@@ -19,12 +23,13 @@ class ViewSettings(Settings):
 
     Attributes:
         augment: ``none``, ``light`` (mild crops), ``full`` (the source's classification augmentation), or ``auto``:
-            light for small images, full otherwise.
+            light for small images, full otherwise. For dense tasks, likewise: ``none``, ``dense-light``, ``dense``.
         policy: Every parameter spelled out, in place of ``augment``.
         student_size: Side of the student's input, in pixels.
         teacher_size: Side of the teacher's input; where not given, the teacher's own, or less for small images.
         size: Side of the raw views that both see, before each brings them to its own size.
-        crop: Share of the short side that evaluation sees; 256/288 for full augmentation, else 1.
+        crop: Share of the short side that evaluation sees; 256/288 for full augmentation, else 1. Dense tasks see
+            whole images.
     """
 
     augment: Literal[Augmentation, "auto"] = "auto"
@@ -34,16 +39,32 @@ class ViewSettings(Settings):
     size: int | None = Field(default=None, ge=8, le=4096)
     crop: float | None = Field(default=None, gt=0, le=1)
 
-    def resolved(self, short_side: int, *, teacher_native: int | None) -> ViewSettings:
+    def resolved(self, short_side: int, *, teacher_native: int | None, dense: bool = False) -> ViewSettings:
         """Fill in what suits images with this (median) short side, in pixels.
 
         The student sees images at about 1.5 times their size, since its strides were made for larger ones, in
-        steps of 32, from 32 to 256; a teacher that takes any size at about twice their size, up to its own.
+        steps of 32, from 32 to 256; a teacher that takes any size at about twice their size, up to its own. For dense
+        tasks both see images at their own size, in steps of 32, from 64 to 512.
 
         Args:
             short_side: Of the images.
             teacher_native: The teacher's own input size if it takes images of any size, else ``None``.
+            dense: Whether the task is dense: its pixels have classes.
+
+        Raises:
+            RecipeError: Augmentation or policy are for the other kind of task; sizes that dense tasks do not allow.
         """
+        if self.policy is not None and (self.policy.dense is not None) != dense:
+            raise RecipeError(
+                "views.policy: this task has a class for every pixel; give the policy a part named dense"
+                if dense
+                else "views.policy.dense: is for tasks with a class for every pixel; leave it out"
+            )
+        if self.augment in (_FLAT if dense else _DENSE):
+            known = ", ".join(("auto", "none", *(_DENSE if dense else _FLAT)))
+            raise RecipeError(f"views.augment: {self.augment!r} is not for this task; give one of {known}")
+        if dense:
+            return self._dense(short_side)
         small = short_side < SMALL
         augment: Augmentation = self.augment if self.augment != "auto" else ("light" if small else "full")
         student_size = self.student_size or min(256, _steps_of_32(1.5 * short_side))
@@ -57,6 +78,28 @@ class ViewSettings(Settings):
             teacher_size=teacher_size,
             size=self.size or max(student_size, min(teacher_size or 256, short_side)),
             crop=self.crop or (256 / 288 if augment == "full" else 1.0),
+        )
+
+    def _dense(self, short_side: int) -> ViewSettings:
+        small = short_side < SMALL
+        augment: Augmentation = self.augment if self.augment != "auto" else ("dense-light" if small else "dense")
+        sizes = {each for each in (self.size, self.student_size, self.teacher_size) if each is not None}
+        size = min(sizes, default=min(512, max(64, _steps_of_32(short_side))))
+        if len(sizes) > 1 or size % 8:
+            given = ", ".join(str(each) for each in sorted(sizes))
+            raise RecipeError(
+                f"views: student_size, teacher_size and size are {given}; with a class for every pixel, give "
+                "all three the same multiple of 8"
+            )
+        if self.crop not in (None, 1.0):
+            raise RecipeError(f"views.crop: is {self.crop}, and this task evaluates whole images; leave it out")
+        return ViewSettings(
+            augment=augment,
+            policy=self.policy or (WHOLE if augment == "none" else POLICIES[augment]),
+            student_size=size,
+            teacher_size=size,
+            size=size,
+            crop=1.0,
         )
 
 

@@ -69,6 +69,14 @@ def sharpness(images: Tensor, strengths: FloatArray) -> None:
     images[..., 1:-1, 1:-1] = changed[..., 1:-1, 1:-1]
 
 
+def blur(images: Tensor, strengths: FloatArray) -> None:
+    """Blur with a Gaussian whose standard deviation is so many sides of the image."""
+    for image, share in zip(images, strengths.tolist(), strict=True):
+        sigma = share * image.shape[-1]
+        side = 2 * math.ceil(3 * sigma) + 1
+        image.copy_(v2.functional.gaussian_blur(image, [side, side], [sigma, sigma]))
+
+
 def _sheared_x(images: Tensor, slope: float) -> Tensor:
     return _affine(images, shear=[math.degrees(math.atan(slope)), 0.0])
 
