@@ -9,7 +9,8 @@ import torch
 
 from tutelage.data import loader as loader_module
 from tutelage.data.batch import Batch
-from tutelage.data.loader import Loader, ViewGroup, epoch_order, prefetched
+from tutelage.data.loader import Loader, ViewGroup, epoch_order
+from tutelage.data.prefetch import prefetched
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, RecipeError
 from tutelage.models.preprocess import PairInputs

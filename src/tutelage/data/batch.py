@@ -25,8 +25,10 @@ class Batch:
             all second ones.
         counts: Views a sample in each group.
         indices: Rows of the samples, int64 [B].
-        targets: The task's targets (classification: class numbers [B], or shares [B, C] of mixed views), if any.
-        valid: Which rows (or pixels, for dense tasks) count, bool; ``None`` for all.
+        targets: The task's targets (classification: class numbers [B], or shares [B, C] of mixed views; dense tasks:
+            class numbers of pixels, int64 [n·B, s, s], ``IGNORED`` where nothing counts), if any.
+        valid: Which rows count, bool [B], or of dense views which pixels are of the image, not padding, bool
+            [n·B, s, s]; ``None`` for all.
         view: Number of the view that each sample is seen in; stored targets are found by it.
         rows: ``indices`` in the CPU's memory, so that a GPU need not be waited for to read by them.
     """

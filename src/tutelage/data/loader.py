@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,16 +15,15 @@ from torch.nn import functional as F
 
 from tutelage.data.batch import Batch
 from tutelage.data.images import DecodedImages, Images, short_side
+from tutelage.data.masks import Masks
+from tutelage.data.prefetch import prefetched
 from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, RecipeError
 from tutelage.models.preprocess import PairInputs, RawInputs
-from tutelage.views import mix, mix_targets, pairing, render, sample_views
+from tutelage.views import mix, mix_targets, pairing, placed, render, render_dense, sample_views
 from tutelage.views.policy import ViewPolicy, Views
 
 Result = TypeVar("Result")
-
-AHEAD = 3
-"""Batches prepared while the model trains."""
 
 MOST_WORKERS = 8
 """Threads that a loader uses to decode and to render."""
@@ -37,7 +34,7 @@ class ViewGroup:
     """How one group of a batch is made.
 
     Attributes:
-        policy: What the views are drawn from.
+        policy: What the views are drawn from. A dense one has its batches to itself.
         size: Side of the raw views, in pixels.
         count: Views a sample.
     """
@@ -60,6 +57,9 @@ class Loader:
         seed: Seed of order and views.
         images: The samples' images, at least 1.5 times as large as the views where the originals are; decoded each
             time if not given.
+        masks: The samples' masks, which are the targets of a dense policy's views, of the same sizes as the images. A
+            view may be cut elsewhere for what is in its mask (``DensePolicy.fill``), so whoever stores something of
+            it needs the same masks here.
         views: How many different views a sample has: epochs past it see them again, in another order. ``None`` for
             new ones in every epoch.
         inline: Whether batches are made between the caller's steps, with all of its compute threads, instead of ahead
@@ -69,7 +69,8 @@ class Loader:
 
     Raises:
         DataError: There are no samples, or fewer than processes.
-        RecipeError: A group is mixed and has several views a sample.
+        RecipeError: A group is mixed and has several views a sample; a dense policy is not that of the only group;
+            there are masks without one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Loader:
         batch_size: int,
         seed: int,
         images: Images | None = None,
+        masks: Masks | None = None,
         views: int | None = None,
         inline: bool = False,
         device: torch.device | None = None,
@@ -95,6 +97,13 @@ class Loader:
         self._shots = sum(group.count for group in groups.values())
         if self.mixes and self._shots > 1:
             raise RecipeError("mixup and CutMix need a single view of each sample; set both to 0 for several views")
+        dense = any(group.policy.dense for group in groups.values())
+        if dense and len(groups) > 1:
+            raise RecipeError(
+                "what is valid of a batch is said of one group of dense views; give the others a loader"
+            )
+        if masks is not None and not dense:
+            raise RecipeError("masks are for views of a dense policy, and there is none")
         unit = world * (2 if self.mixes else 1)
         self.batch_size = max(min(batch_size, len(samples)) // unit, 1) * unit
         if self.batch_size > len(samples) + 1:
@@ -103,7 +112,7 @@ class Loader:
         self._seed = seed
         self._rank, self._world = rank, world
         side = max((group.size for group in groups.values()), default=0)
-        self._images = images
+        self._images, self._masks = images, masks
         if images is None and samples.images is not None:
             self._images = DecodedImages(samples.images, short_side(side))
         self._inline = inline
@@ -156,14 +165,20 @@ class Loader:
 
     def _batch(self, rows: IntArray, view: int, partners: IntArray | None) -> Batch:
         inputs: dict[str, RawInputs] = {}
-        targets = self._targets_of(rows)
+        targets, valid = self._targets_of(rows), None
         first = view * self._shots  # no two views of a sample share a number, and with it their crop and flip
         # All views of a sample are cut from one decoding of it. Of mixed ones there is a single one, and its partner.
-        pictures = self._pictures(rows) if self._images is not None and partners is None else None
+        pictures = self._taken(self._images, rows) if self._images is not None and partners is None else None
+        masks = None if self._masks is None else self._taken(self._masks, rows)
         for name, group in self.groups.items():
             images: Tensor | None = None
             if self._images is not None:
-                images, targets = self._render(group, rows, first, partners, targets, pictures)
+                if group.policy.dense is None:
+                    images, targets = self._render(group, rows, first, partners, targets, pictures)
+                else:
+                    assert pictures is not None
+                    images, classes, valid = self._render_dense(group, rows, first, pictures, masks)
+                    targets = targets if classes is None else classes
                 first += group.count
             texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
             if images is None:
@@ -171,7 +186,7 @@ class Loader:
             else:
                 inputs[name] = images if texts is None else PairInputs(images, texts)
         counts = {name: group.count for name, group in self.groups.items()}
-        return Batch(inputs, counts, torch.from_numpy(rows), targets, view=view, rows=rows)
+        return Batch(inputs, counts, torch.from_numpy(rows), targets, valid, view=view, rows=rows)
 
     def _render(
         self,
@@ -188,7 +203,8 @@ class Loader:
             return _together(shots), targets
         # Partners that are not in the batch are rendered for it, and left out afterwards.
         every = np.concatenate([rows, np.setdiff1d(partners[rows], rows)])
-        images, views = self._shown(group, every, first, partners, self._pictures(every))
+        assert self._images is not None
+        images, views = self._shown(group, every, first, partners, self._taken(self._images, every))
         where = {int(row): position for position, row in enumerate(every)}
         positions = np.array([where[int(mate)] for mate in views.partner])
         known = self._targets_of(every)
@@ -197,6 +213,13 @@ class Loader:
             targets = mix_targets(shares, torch.from_numpy(views.weight), torch.from_numpy(positions))[: len(rows)]
         return mix(images, views, positions)[: len(rows)], targets
 
+    def _render_dense(
+        self, group: ViewGroup, rows: IntArray, first: int, pictures: list[Tensor], masks: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        shots = [self._shown_dense(group, rows, first + shot, pictures, masks) for shot in range(group.count)]
+        images, targets, valid = zip(*shots, strict=True)
+        return _together(images), None if masks is None else _together(targets), _together(valid)
+
     def _targets_of(self, rows: IntArray) -> Tensor | None:
         """Return the targets of some rows, shares of the classes as float32; ``None`` where there are none."""
         if self._targets is None:
@@ -204,10 +227,8 @@ class Loader:
         found = self._targets[torch.from_numpy(rows)]
         return found.float() if found.is_floating_point() else found
 
-    def _pictures(self, rows: IntArray) -> list[Tensor]:
-        """Return the images that the views of some rows are cut from; workers share the rows."""
-        source = self._images
-        assert source is not None
+    def _taken(self, source: Images | Masks, rows: IntArray) -> list[Tensor]:
+        """Return the images (or masks) that the views of some rows are cut from; workers share the rows."""
         return list(itertools.chain(*self._share(lambda part: source.get(rows[part]), len(rows))))
 
     def _share(self, work: Callable[[slice], Result], rows: int) -> Iterator[Result]:
@@ -220,7 +241,35 @@ class Loader:
         self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None, pictures: list[Tensor]
     ) -> tuple[Tensor, Views]:
         """Render one view of each row, not yet mixed; workers share the rows."""
-        views = sample_views(
+        views = self._drawn(group, rows, number, partners, pictures)
+
+        def shown(part: slice) -> Tensor:
+            return render(pictures[part], views[part], group.size, device=self._device)
+
+        return _together(self._rendered(shown, len(rows))), views
+
+    def _shown_dense(
+        self, group: ViewGroup, rows: IntArray, number: int, pictures: list[Tensor], masks: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Render one dense view of each row, placed by its mask if there is one; workers share the rows."""
+        views = self._drawn(group, rows, number, None, pictures)
+        dense = group.policy.dense
+        assert dense is not None
+        if masks is not None:
+            crops = self._share(lambda part: placed(views[part], masks[part], dense.fill).crop, len(rows))
+            views = replace(views, crop=np.concatenate(list(crops)))
+
+        def shown(part: slice) -> tuple[Tensor, Tensor | None, Tensor]:
+            known = None if masks is None else masks[part]
+            return render_dense(pictures[part], known, views[part], group.size, device=self._device)
+
+        images, targets, valid = zip(*self._rendered(shown, len(rows)), strict=True)
+        return _together(images), None if masks is None else _together(targets), _together(valid)
+
+    def _drawn(
+        self, group: ViewGroup, rows: IntArray, number: int, partners: IntArray | None, pictures: list[Tensor]
+    ) -> Views:
+        return sample_views(
             group.policy,
             self.samples.keys[rows],
             rows,
@@ -230,12 +279,10 @@ class Loader:
             partners=None if partners is None else partners[rows],
         )
 
-        def shown(part: slice) -> Tensor:
-            return render(pictures[part], views[part], group.size, device=self._device)
-
+    def _rendered(self, work: Callable[[slice], Result], rows: int) -> list[Result]:
         if self._device is not None and self._device.type != "cpu":
-            return shown(slice(None)), views  # the device works on all of them at once
-        return _together(list(self._share(shown, len(rows)))), views
+            return [work(slice(None))]  # the device works on all of them at once
+        return list(self._share(work, rows))
 
 
 def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:
@@ -248,45 +295,8 @@ def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None 
     return np.concatenate([np.stack([firsts, partners[firsts]], axis=1).ravel(), alone])
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
-    """Prepare batches in a thread of their own while the caller works on the last one."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
-    stopped = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        # This thread's own: a second team of compute threads would fight the model's for the same cores.
-        torch.set_num_threads(1)
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="loader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def _together(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _mixes(policy: ViewPolicy) -> bool:
