@@ -14,6 +14,7 @@ from tutelage.data.images import short_side
 from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.data.splits import folds
+from tutelage.evaluation.pixels import count_pixels
 from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost
 from tutelage.models.model import Model
@@ -189,8 +190,6 @@ class Job:
         """
         if not self.dense:
             return self.predict(model, samples, cost=cost)
-        from tutelage.evaluation.pixels import count_pixels
-
         size, window = self.recipe.views.student_size, self.recipe.views.window
         assert size is not None
         return count_pixels(model, samples, classes=len(self.labeled.classes), size=size, window=window, cost=cost)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from tutelage.errors import RecipeError
 from tutelage.settings import Settings
@@ -30,6 +30,8 @@ class ViewSettings(Settings):
         size: Side of the raw views that both see, before each brings them to its own size.
         crop: Share of the short side that evaluation sees; 256/288 for full augmentation, else 1. Dense tasks see
             whole images.
+        window: Whether dense tasks are evaluated by a square window that is moved over an image, whose short side is
+            then the student's size, in place of all of it at once.
     """
 
     augment: Literal[Augmentation, "auto"] = "auto"
@@ -38,6 +40,13 @@ class ViewSettings(Settings):
     teacher_size: int | None = Field(default=None, ge=8, le=4096)
     size: int | None = Field(default=None, ge=8, le=4096)
     crop: float | None = Field(default=None, gt=0, le=1)
+    window: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_window(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fingerprints are taken of this: those of views that are seen as a whole are as old as the views.
+        data: dict[str, Any] = serialize(self)
+        return data if self.window else {key: value for key, value in data.items() if key != "window"}
 
     def resolved(self, short_side: int, *, teacher_native: int | None, dense: bool = False) -> ViewSettings:
         """Fill in what suits images with this (median) short side, in pixels.
@@ -65,6 +74,8 @@ class ViewSettings(Settings):
             raise RecipeError(f"views.augment: {self.augment!r} is not for this task; give one of {known}")
         if dense:
             return self._dense(short_side)
+        if self.window:
+            raise RecipeError("views.window: is for tasks with a class for every pixel; leave it out")
         small = short_side < SMALL
         augment: Augmentation = self.augment if self.augment != "auto" else ("light" if small else "full")
         student_size = self.student_size or min(256, _steps_of_32(1.5 * short_side))
@@ -100,6 +111,7 @@ class ViewSettings(Settings):
             teacher_size=size,
             size=size,
             crop=1.0,
+            window=self.window,
         )
 
 
