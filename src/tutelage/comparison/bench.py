@@ -83,11 +83,7 @@ class Bench:
         assert settings.size is not None
         assert self._some.images is not None
         self._images = DecodedImages(self._some.images, short_side(settings.size))
-        self._masks = None
-        if not job.dense:
-            self._some = replace(self._some, masks=None) if job.whole else self._some
-        else:
-            self._masks = job.packs.masks(self._some, short_side(settings.size))
+        self._masks = job.packs.masks(self._some, short_side(settings.size)) if job.dense else None
         loader = self._loader(self._count)
         self.decoding = median_seconds(lambda: self._images.get(rows), SECONDS) / self._count
         whole = median_seconds(lambda: list(loader.view(0, rows)), SECONDS) / self._count
@@ -214,5 +210,5 @@ class Bench:
             images=self._images,
             inline=device.type == "cpu",  # as in the trainings to come: nothing is ready before its step begins
             device=device,
-            **({"masks": self._masks} if self._masks is not None and samples is None else {}),  # TEMP
+            masks=self._masks if samples is None else None,
         )

@@ -157,7 +157,7 @@ class Job:
             preprocess,
             crop=views.crop or 1.0,
             interpolation="bilinear",
-            **({"fit": "letterbox"} if self.dense else {}),  # TEMP
+            fit="letterbox" if self.dense else "center",
         )
         return model
 
@@ -224,16 +224,15 @@ class Job:
         assert settings.size is not None
         policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
         images = self.packs.joined(parts or (samples,), short_side(settings.size))
-        masks = (
-            None if not self.dense or samples.masks is None else self.packs.masks(samples, short_side(settings.size))
-        )
+        told = self.dense and samples.masks is not None
+        masks = self.packs.masks(samples, short_side(settings.size)) if told else None
         return Loader(
             samples,
             {DEFAULT_GROUP: ViewGroup(policy, settings.size)} if groups is None else groups,
             batch_size=batch_size,
             seed=self.recipe.seed,
             images=images,
-            **({"masks": masks} if self.dense else {}),  # TEMP
+            masks=masks,
             views=views,
             inline=self.world.device.type == "cpu" and images.at_hand,
             device=self.world.device,
