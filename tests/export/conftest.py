@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from tutelage.models.model import Encoder, LinearHead, Model
+from tutelage.models.model import Encoder, Head, LinearHead, Model
 from tutelage.models.outputs import Outputs
 from tutelage.models.preprocess import ImagePreprocess
 
@@ -42,6 +42,41 @@ def build(name: str = "test_efficientnet", seed: int = 0, **preprocess: Any) -> 
     return model
 
 
+class TinyDenseEncoder(Encoder):
+    """Patches of 8 pixels that see their neighbors, also those in the padding."""
+
+    def __init__(self, preprocess: ImagePreprocess) -> None:
+        super().__init__("timm:tiny", preprocess, {"features": 8, "patches": 8}, pretrained=False)
+        self.net = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 5, 4, 2), torch.nn.BatchNorm2d(8)
+        )
+
+    def encode(self, inputs: Any, needs: Any) -> Outputs:
+        patches = self.net(inputs)
+        return Outputs(features=patches.mean((2, 3)), patches=patches)
+
+
+class TinyDenseHead(Head):
+    reads = "patches"
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.classifier = torch.nn.Conv2d(width, classes, 1)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return self.classifier(patches)
+
+
+def build_dense(head: type[Head] = TinyDenseHead, classes: int = len(CLASSES), **preprocess: Any) -> Model:
+    """A model of random weights that tells every pixel, and tells them differently."""
+    torch.manual_seed(0)
+    model = Model(
+        TinyDenseEncoder(ImagePreprocess(**{"size": 64, "fit": "letterbox", **preprocess})), head(8, classes)
+    )
+    torch.nn.init.normal_(model.head.classifier.weight)
+    return model
+
+
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -54,6 +89,11 @@ def classes() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Model]:
     return build
+
+
+@pytest.fixture(scope="session")
+def dense() -> Callable[..., Model]:
+    return build_dense
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource
 from tutelage.errors import DataError, ExportError
 from tutelage.export.exporter import Material
-from tutelage.export.scoring import Logits, Pixels, Score
+from tutelage.export.scoring import Logits, Pixels, Score, Segment
 from tutelage.run import write_whole
 
 FILE = "model.int8.onnx"
@@ -91,7 +91,7 @@ class Agreement:
 
     Attributes:
         images: Number of images compared.
-        agreement: Share of images with the same top-1 class.
+        agreement: Share of images, or mean share of their pixels, with the same top-1 class.
         probability: Mean absolute difference of a class's probability.
     """
 
@@ -112,6 +112,30 @@ def compare(exact: Score, other: Score, images: Sequence[ImageSource]) -> Agreem
         one, two = (_finite(score(pixels[None])) for score in (exact, other))
         same.append(two is not None and one is not None and bool(one.argmax() == two.argmax()))
         apart.append(1.0 if one is None or two is None else float((one.softmax(1) - two.softmax(1)).abs().mean()))
+    return _agreement(same, apart)
+
+
+def compare_masks(exact: Segment, other: Segment, images: Sequence[ImageSource]) -> Agreement:
+    """Compare two files that give masks, pixel by pixel, as :func:`compare` does.
+
+    Raises:
+        ExportError: No image can be decoded.
+    """
+    same: list[float] = []
+    apart: list[float] = []
+    for pixels in readable(images):
+        (one, first), (two, second) = exact(pixels[None]), other(pixels[None])
+        finite = _finite(first), _finite(second)
+        if finite[0] is None or finite[1] is None:
+            same.append(0.0)
+            apart.append(1.0)
+        else:
+            same.append(float((one == two).mean()))
+            apart.append(float((finite[0].softmax(1) - finite[1].softmax(1)).abs().mean()))
+    return _agreement(same, apart)
+
+
+def _agreement(same: Sequence[float], apart: Sequence[float]) -> Agreement:
     if not same:
         raise ExportError("no transfer images are left to check INT8 on; give more than one, or leave int8 out")
     return Agreement(len(same), float(np.mean(same)), float(np.mean(apart)))
@@ -144,26 +168,26 @@ def _ends(graph: Any) -> list[str]:
 
 
 def _prepared(graph: Any) -> Any:
-    """Return the float graph as quantization wants it: shapes inferred, and the resize told all four sizes.
+    """Return the float graph as quantization wants it: shapes inferred, and every resize told all four sizes.
 
     Told only height and width, ONNX Runtime fails: around whole-number convolutions it turns images to channels
     last, moves that turn past the resize, and expects four sizes to turn as well.
     """
     import onnx
-    from onnx import TensorProto, helper
+    from onnx import helper
 
-    (row, resize) = next((row, node) for row, node in enumerate(graph.graph.node) if node.op_type == "Resize")
-    three = helper.make_tensor("prepare.three", TensorProto.INT64, [1], [3])
-    graph.graph.initializer.append(three)
-    batch = helper.make_node("Shape", [resize.input[0]], ["prepare.batch"], name="node.prepare.batch", start=0, end=1)
-    sizes = helper.make_node(
-        "Concat", [batch.output[0], three.name, resize.input[3]], ["prepare.sizes"], name="node.prepare.sizes", axis=0
-    )
-    resize.input[3] = sizes.output[0]
-    (axes,) = [attribute for attribute in resize.attribute if attribute.name == "axes"]
-    resize.attribute.remove(axes)
-    for node in (sizes, batch):
-        graph.graph.node.insert(row, node)
+    nodes: list[Any] = []
+    for node in graph.graph.node:
+        axes = [attribute for attribute in node.attribute if attribute.name == "axes"]
+        if node.op_type == "Resize" and axes:
+            lead, sizes = f"{node.name}.lead", f"{node.name}.sizes"
+            nodes.append(helper.make_node("Shape", [node.input[0]], [lead], name=lead, start=0, end=2))
+            nodes.append(helper.make_node("Concat", [lead, node.input[3]], [sizes], name=sizes, axis=0))
+            node.input[3] = sizes
+            node.attribute.remove(axes[0])
+        nodes.append(node)
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
     # The merged graph may import one set of operators twice, which quantization takes for none.
     domains = {opset.domain: opset.version for opset in graph.opset_import}
     del graph.opset_import[:]

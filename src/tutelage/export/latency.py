@@ -9,23 +9,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tutelage.data.prepare import sampled_sizes
 from tutelage.errors import ExportError
 from tutelage.export import EXPORTERS
-from tutelage.export.graph import Deployable, inference_copy
+from tutelage.export.graph import Deployable, inference_copy, to_masks
 from tutelage.export.onnx import export_onnx
 from tutelage.export.scoring import Logits, Pixels, Score, open_onnx
 from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
+from tutelage.models.preprocess import ImagePreprocess
 from tutelage.run import Stage, write_json
 
 ROUNDS = 10
@@ -43,7 +45,7 @@ class Contender:
         model: ``student``, ``student int8`` or ``teacher``.
         runtime: What runs it.
         threads: How many threads compute.
-        score: From pixels to logits.
+        score: From pixels to logits, or to masks.
         bytes: Size of the file, or of the weights where there is none.
         seconds: Of each timed run.
     """
@@ -71,6 +73,9 @@ class Contender:
 
 def latency(job: Job, stages: Mapping[str, Stage], exported: Stage) -> dict[str, Any] | None:
     """Time one image, preprocessing included, where the recipe asks for it; also leaves ``model/latency.json``.
+
+    It has the size that the middle one of the transfer images has; where every pixel is told, that of the model's
+    input, and the mask is part of the time.
 
     Returns:
         ``rows`` (one a model and number of threads), ``image`` [H, W] and ``machine``; or ``None``.
@@ -118,15 +123,20 @@ def _work(
     if not job.world.first:
         return results, cost.as_dict()
     with measured(cost, job.world.device):
-        height, width = np.median(sampled_sizes(job.transfer), axis=0).astype(int).tolist()
+        height, width = _shown(job)
         counts = sorted({1, cores()})
+        output = "mask" if job.dense else "logits"
         contenders: list[Contender] = []
         for name, form in (("student", "onnx"), ("student int8", "int8")):
             if form in exported.results and exported.results[form].get("kept", True):
-                contenders += _of_file(name, path.with_name(EXPORTERS[form].file), counts)
+                contenders += _of_file(name, path.with_name(EXPORTERS[form].file), counts, output)
         if "adapt" in stages:
             teacher = job.new_teacher()
             load_adapted(adapted_by(stages), teacher)
+            if job.dense:
+                preprocess = teacher.encoder.preprocess
+                assert isinstance(preprocess, ImagePreprocess)
+                teacher.encoder.preprocess = replace(preprocess, fit="letterbox")
             contenders += _of_teacher(teacher, tuple(job.labeled.classes), counts)
         # What a picture shows does not change how long it takes.
         pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
@@ -137,9 +147,19 @@ def _work(
     return results, cost.as_dict()
 
 
-def _of_file(model: str, path: Path, counts: list[int]) -> list[Contender]:
+def _shown(job: Job) -> tuple[int, int]:
+    """Return the height and width of the image that is timed."""
+    if job.dense:
+        size = job.recipe.views.student_size
+        assert size is not None
+        return size, size
+    height, width = np.median(sampled_sizes(job.transfer), axis=0).astype(int).tolist()
+    return height, width
+
+
+def _of_file(model: str, path: Path, counts: list[int], output: str) -> list[Contender]:
     size = path.stat().st_size
-    return [Contender(model, "onnxruntime", count, open_onnx(path, count), size) for count in counts]
+    return [Contender(model, "onnxruntime", count, open_onnx(path, count, output=output), size) for count in counts]
 
 
 def _of_teacher(teacher: Model, classes: tuple[str, ...], counts: list[int]) -> list[Contender]:
@@ -147,14 +167,17 @@ def _of_teacher(teacher: Model, classes: tuple[str, ...], counts: list[int]) -> 
     with tempfile.TemporaryDirectory(prefix="tutelage-latency-") as scratch:
         try:
             path = export_onnx(teacher, Path(scratch) / "teacher.onnx", classes=classes, metadata={})
-            return _of_file("teacher", path, counts)
+            return _of_file("teacher", path, counts, "mask" if Deployable(teacher).dense else "logits")
         except ExportError:
             deployable = Deployable(inference_copy(teacher))
 
     @torch.no_grad()
     def score(images: Pixels) -> Logits:
-        logits: Logits = deployable(torch.from_numpy(images)).numpy()
-        return logits
+        logits: Tensor = deployable(torch.from_numpy(images))
+        if not deployable.dense:
+            return logits.numpy()
+        _, height, width, _ = images.shape
+        return torch.stack(to_masks(logits, [(height, width)] * len(images), deployable.preprocess.size)).numpy()
 
     size = sum(value.nbytes for value in deployable.state_dict().values())
     return [Contender("teacher", "torch", count, score, size) for count in counts]

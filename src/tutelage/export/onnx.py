@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ExportError
+from tutelage.export.exporter import colors
 from tutelage.export.graph import Deployable, inference_copy
 from tutelage.models.model import Model
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.run import write_whole
 from tutelage.runtime.model import SEGMENTATION
-from tutelage.runtime.palette import Color, default_palette
+from tutelage.runtime.palette import Color
 
 OPSET = 18
 """The first opset whose Resize can antialias."""
@@ -68,6 +69,7 @@ def export_onnx(
     merged = inference_copy(model)
     reparameterize_model(merged, inplace=True)
     deployable = Deployable(merged)
+    own = {"task": SEGMENTATION, "palette": json.dumps(colors(palette, len(classes)))} if deployable.dense else {}
     size = sum(value.nbytes for value in merged.state_dict().values())
     if size > LARGEST:
         raise ExportError(f"{model.encoder.name}: {size / 2**30:.1f} GiB of weights; an ONNX file holds less than 2")
@@ -85,22 +87,14 @@ def export_onnx(
         **metadata,
         "classes": json.dumps(list(classes)),
         "preprocess": json.dumps(preprocess_to_dict(deployable.preprocess)),
+        **own,
     }
     if deployable.dense:
         add_mask(whole, deployable.preprocess.size, len(classes))
-        texts |= {"task": SEGMENTATION, "palette": json.dumps(_colors(palette, len(classes)))}
     onnx.helper.set_model_props(whole, texts)
     onnx.checker.check_model(whole, full_check=True)
     write_whole(path, whole.SerializeToString())
     return path
-
-
-def _colors(palette: Sequence[Color] | None, classes: int) -> list[Color]:
-    if palette is None:
-        return default_palette(classes)
-    if len(palette) != classes or not all(len(color) == 3 and set(color) <= set(range(256)) for color in palette):
-        raise ExportError(f"the palette must be {classes} colors of red, green and blue, 0 to 255, one a class")
-    return list(palette)
 
 
 class _Core(nn.Module):

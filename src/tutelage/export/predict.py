@@ -1,4 +1,4 @@
-"""A trained model that answers: files, pictures or pixels in, class names and probabilities out."""
+"""A trained model that answers: files, pictures or pixels in, class names with probabilities, or masks, out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from tutelage.data.images import decode
-from tutelage.errors import RecipeError
-from tutelage.export.graph import Deployable
+from tutelage.errors import ModelError, RecipeError
+from tutelage.export.graph import Deployable, to_masks
 from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess
 
@@ -40,7 +40,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A finished model, ready to predict; :func:`tutelage.load_model` gives it.
+    """A finished model, ready to predict (or to segment); :func:`tutelage.load_model` gives it.
 
     Attributes:
         model: Encoder and head, in eval mode.
@@ -72,8 +72,11 @@ class LoadedModel:
 
         Raises:
             DataError: An image cannot be decoded.
+            ModelError: The model tells pixels, not images.
             RecipeError: ``top`` or ``batch_size`` is below 1.
         """
+        if Deployable(self.model).dense:
+            raise ModelError("this model tells the class of every pixel, not of an image; call segment(images)")
         if top < 1:
             raise RecipeError(f"top is {top}; ask for at least 1 class")
         probabilities = self.logits(images, batch_size=batch_size).double().softmax(dim=1)
@@ -84,26 +87,60 @@ class LoadedModel:
         ]
         return [Prediction(label=best[0][0], probability=best[0][1], top=best) for best in ranked]
 
+    def segment(
+        self, images: ImageInput | Sequence[ImageInput], *, batch_size: int = 8
+    ) -> list[npt.NDArray[np.int64]]:
+        """Tell the class of every pixel of one image or several, of any sizes.
+
+        Args:
+            images: Files, Pillow images or uint8 pixels; one or a sequence.
+            batch_size: How many images go through the model at once.
+
+        Returns:
+            A mask an image, in their order: class numbers int64 [H, W] at the image's own size.
+
+        Raises:
+            DataError: An image cannot be decoded.
+            ModelError: The model tells images, not pixels.
+            RecipeError: ``batch_size`` is below 1.
+        """
+        if not Deployable(self.model).dense:
+            raise ModelError("this model tells the class of an image, not of its pixels; call predict(images)")
+        return [
+            mask.cpu().numpy()
+            for logits, shapes in self._scored(images, batch_size)
+            for mask in to_masks(logits, shapes, self.preprocess.size)
+        ]
+
     def logits(self, images: ImageInput | Sequence[ImageInput], *, batch_size: int = 64) -> Tensor:
-        """Return logits, float [N, C] on the CPU, for one image or several, of any sizes.
+        """Return logits on the CPU for one image or several, of any sizes.
+
+        They are float [N, C]; of a model that tells every pixel [N, C, h, w], at the resolution of its head.
 
         Raises:
             DataError: An image cannot be decoded.
             RecipeError: ``batch_size`` is below 1.
         """
+        batches = [logits.cpu() for logits, _ in self._scored(images, batch_size)]
+        return torch.cat(batches) if batches else torch.empty(0, len(self.classes))
+
+    @torch.no_grad()
+    def _scored(
+        self, images: ImageInput | Sequence[ImageInput], batch_size: int
+    ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
+        """Yield the logits of each batch, on the model's device, and the (height, width) of its images."""
         if batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size}; it must be at least 1")
         deployable = Deployable(self.model)
         device = next(self.model.parameters()).device
-        sources = _as_list(images)
-        with torch.no_grad():
-            batches = [
-                deployable.score(
-                    torch.cat([deployable.prepare(_pixels(source).to(device)) for source in batch])
-                ).cpu()
-                for batch in _batches(sources, batch_size)
-            ]
-        return torch.cat(batches) if batches else torch.empty(0, len(self.classes))
+        for batch in _batches(_as_list(images), batch_size):
+            inputs: list[Tensor] = []
+            shapes: list[tuple[int, int]] = []
+            for source in batch:
+                pixels = _pixels(source)
+                shapes.append((pixels.shape[1], pixels.shape[2]))
+                inputs.append(deployable.prepare(pixels.to(device)))
+            yield deployable.score(torch.cat(inputs)), shapes
 
 
 def _as_list(images: ImageInput | Sequence[ImageInput]) -> Sequence[ImageInput]:

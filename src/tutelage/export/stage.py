@@ -13,29 +13,43 @@ import numpy as np
 
 from tutelage.data.samples import ImageSource
 from tutelage.errors import ExportError
-from tutelage.export import EXPORTERS, Exporter, Material, check_parity, save_model
-from tutelage.export.int8 import compare, readable
-from tutelage.export.scoring import Pixels, open_onnx
+from tutelage.export import EXPORTERS, Exporter, Material, check_mask_parity, check_parity, save_model
+from tutelage.export.graph import Deployable
+from tutelage.export.int8 import Agreement, compare, compare_masks, readable
+from tutelage.export.scoring import Pixels, open_onnx, open_onnx_masks
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.weights import load_weights
 from tutelage.run import Stage
+from tutelage.runtime.palette import Color
 
-PARITY_IMAGES = 32
-"""Real images that an exact form is compared with the trained model on."""
 
-CALIBRATION_IMAGES = 256
-"""Most transfer images that INT8 is calibrated with."""
+@dataclass(frozen=True)
+class Amounts:
+    """How many images checks take at most.
 
-GATE_IMAGES = 512
-"""Most transfer images, others than those, that INT8 is judged on."""
+    Attributes:
+        parity: Real images that an exact form is compared with the trained model on.
+        calibration: Transfer images that INT8 is calibrated with.
+        gate: Transfer images, others than those, that INT8 is judged on.
+    """
+
+    parity: int
+    calibration: int
+    gate: int
+
+
+IMAGES = Amounts(parity=32, calibration=256, gate=512)
+
+DENSE_IMAGES = Amounts(parity=8, calibration=64, gate=64)
+"""Where every pixel is told: each image then counts many times, and takes long."""
 
 
 def export(job: Job, stages: Mapping[str, Stage], provenance: Mapping[str, Any]) -> Stage:
     """Write ``model/``: weights, ``model.json`` and every form asked for, each checked.
 
     Results hold, by form, ``bytes`` and what the check found: ``parity`` with the trained model, or ``agreement``
-    with the float file and whether the form was ``kept``.
+    with the float file (on images, or on their pixels) and whether the form was ``kept``.
 
     Raises:
         ExportError: An exact form cannot be made, or does not agree with the trained model.
@@ -65,16 +79,16 @@ class _Pictures:
     gate: Sequence[ImageSource]
 
 
-def _pictures(job: Job) -> _Pictures:
+def _pictures(job: Job, amounts: Amounts) -> _Pictures:
     images = job.transfer.images
     assert images is not None
-    spread = np.linspace(0, len(images) - 1, min(PARITY_IMAGES, len(images))).astype(int)
+    spread = np.linspace(0, len(images) - 1, min(amounts.parity, len(images))).astype(int)
     mixed = np.random.default_rng(job.recipe.seed).permutation(len(images))
-    fitted = min(CALIBRATION_IMAGES, len(images) // 2)
+    fitted = min(amounts.calibration, len(images) // 2)
     return _Pictures(
         list(readable([images[row] for row in spread])),
         [images[row] for row in mixed[:fitted]],
-        [images[row] for row in mixed[fitted : fitted + GATE_IMAGES]],
+        [images[row] for row in mixed[fitted : fitted + amounts.gate]],
     )
 
 
@@ -89,13 +103,15 @@ def _work(
         student = job.new_student()
         load_weights(made_by.folder / "student.safetensors", student)
         student.cpu().eval()
-        pictures = _pictures(job)
+        dense = Deployable(student).dense
+        pictures = _pictures(job, DENSE_IMAGES if dense else IMAGES)
         # What an earlier export left beside these would be another model's.
         for name in (*(exporter.file for exporter in EXPORTERS.values()), "latency.json"):
             (folder / name).unlink(missing_ok=True)
         save_model(folder, student, classes=job.labeled.classes, task=job.task.name, provenance=provenance)
         metadata = {"provenance": json.dumps(provenance)}
-        material = Material(student, job.labeled.classes, metadata, pictures.calibration)
+        palette = _palette(job) if dense else None
+        material = Material(student, job.labeled.classes, metadata, pictures.calibration, palette)
         for name in forms:
             exporter = EXPORTERS[name]
             if exporter.exact:
@@ -110,7 +126,11 @@ def _work(
 def _exact(exporter: Exporter, material: Material, folder: Path, pictures: Sequence[Pixels]) -> dict[str, Any]:
     path = exporter.write(material, folder)
     found: dict[str, Any] = {"bytes": path.stat().st_size}
-    if exporter.open is not None:
+    if Deployable(material.model).dense:
+        if exporter.open_masks is not None:
+            parity = check_mask_parity(material.model, path, pictures, opener=exporter.open_masks)
+            found |= {"parity": parity.relative, "same_pixels": parity.agreement}
+    elif exporter.open is not None:
         found["parity"] = check_parity(material.model, path, pictures, opener=exporter.open).relative
     return found
 
@@ -120,11 +140,11 @@ def _gated(
 ) -> dict[str, Any]:
     """Write a form that may fall short, and remove it where it does; the run goes on without it."""
     path = folder / exporter.file
+    dense = Deployable(material.model).dense
     found: dict[str, Any] = {"kept": False, "tolerance": drop}
     try:
         exporter.write(material, folder)
-        assert exporter.open is not None
-        judged = compare(open_onnx(folder / EXPORTERS["onnx"].file), exporter.open(path), images)
+        judged = _compared(exporter, folder, images, dense=dense)
     except ExportError as error:
         path.unlink(missing_ok=True)
         return {**found, "why": str(error)}
@@ -137,8 +157,26 @@ def _gated(
     if judged.agreement >= 1 - drop:
         return {**found, "kept": True}
     path.unlink()
+    of = "the pixels of " if dense else ""
     why = (
-        f"it names the float file's class on {judged.agreement:.1%} of {judged.images} transfer images, and "
+        f"it names the float file's class on {judged.agreement:.1%} of {of}{judged.images} transfer images, and "
         f"{1 - drop:.1%} are asked for (export.int8_drop)"
     )
     return {**found, "why": why}
+
+
+def _compared(exporter: Exporter, folder: Path, images: Sequence[ImageSource], *, dense: bool) -> Agreement:
+    exact, path = folder / EXPORTERS["onnx"].file, folder / exporter.file
+    if dense:
+        assert exporter.open_masks is not None
+        return compare_masks(open_onnx_masks(exact), exporter.open_masks(path), images)
+    assert exporter.open is not None
+    return compare(open_onnx(exact), exporter.open(path), images)
+
+
+def _palette(job: Job) -> list[Color] | None:
+    """Return the colors of the classes in the labeled masks, if those have one for each."""
+    masks, classes = job.labeled.masks, len(job.labeled.classes)
+    pairs = masks[0].code.numbers or () if masks else ()
+    found = {number: pixel for pixel, number in reversed(pairs) if not isinstance(pixel, int)}
+    return [found[number] for number in range(classes)] if set(found) >= set(range(classes)) else None

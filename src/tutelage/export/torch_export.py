@@ -6,14 +6,15 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.errors import ExportError
-from tutelage.export.exporter import Material
-from tutelage.export.graph import Deployable, inference_copy
+from tutelage.export.exporter import Material, colors
+from tutelage.export.graph import Deployable, inference_copy, upsampled
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.run import write_whole
 from tutelage.views.render import TIE
@@ -28,8 +29,11 @@ product still an int64."""
 def export_torch(material: Material, folder: Path) -> Path:
     """Write ``model.pt2``: images uint8 [B, H, W, 3] in, logits out; batch, height and width are free.
 
-    Its extra files ``classes``, ``preprocess`` (both JSON) and those of the metadata come back from
-    ``torch.export.load(path, extra_files={"classes": ""})``. Branches that only training needs are merged in a copy.
+    A model that tells every pixel gives masks, class numbers int64 [B, H, W], and logits.
+
+    Its extra files ``classes``, ``preprocess`` (both JSON; with masks ``palette`` as well) and those of the metadata
+    come back from ``torch.export.load(path, extra_files={"classes": ""})``. Branches that only training needs are
+    merged in a copy.
 
     Raises:
         ExportError: The model cannot be traced for every size.
@@ -41,8 +45,9 @@ def export_torch(material: Material, folder: Path) -> Path:
     # Weights that lie channels last are taken for parts of larger ones when they are saved, with a warning.
     merged = inference_copy(material.model).to(memory_format=torch.contiguous_format)
     reparameterize_model(merged, inplace=True)
-    whole = _AnySize(Deployable(merged)).eval()
-    preprocess = whole.deployable.preprocess
+    deployable = Deployable(merged)
+    whole = (_AnySizeMasks if deployable.dense else _AnySize)(deployable).eval()
+    preprocess = deployable.preprocess
     # Of unequal sides, so that the trace cannot take one for the other.
     example = torch.zeros(2, preprocess.size + 8, preprocess.size + 18, 3, dtype=torch.uint8)
     free = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
@@ -51,6 +56,8 @@ def export_torch(material: Material, folder: Path) -> Path:
         "classes": json.dumps(list(material.classes)),
         "preprocess": json.dumps(preprocess_to_dict(preprocess)),
     }
+    if deployable.dense:
+        texts["palette"] = json.dumps(colors(material.palette, len(material.classes)))
     buffer = io.BytesIO()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -102,3 +109,44 @@ class _AnySize(nn.Module):
         )
         # Bicubic overshoots; an 8-bit image could not. The rest of preprocess is to normalize: the size is right now.
         return self.deployable.score(preprocess(views.clamp(0.0, 1.0)))
+
+
+class _AnySizeMasks(nn.Module):
+    """:class:`Deployable` and :func:`to_masks` in operations whose trace holds for every height and width."""
+
+    def __init__(self, deployable: Deployable) -> None:
+        super().__init__()
+        self.deployable = deployable
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        preprocess = self.deployable.preprocess
+        size = preprocess.size
+        extent = images.shape[1], images.shape[2]
+        long = torch.sym_max(*extent)
+        inside = [_counted(torch.sym_max(1, (2 * size * side + long) // (2 * long)), size) for side in extent]
+        views = F.interpolate(
+            images.permute(0, 3, 1, 2).float() / 255.0,
+            size=inside,
+            mode=preprocess.interpolation,
+            antialias=True,
+            align_corners=False,
+        )
+        # Padded by what is taken twice and set to 0: how much that is need not be known.
+        steps = torch.arange(size, device=images.device)
+        rows, columns = (steps.clamp(max=side - 1) for side in inside)
+        square = views.clamp(0.0, 1.0).index_select(2, rows).index_select(3, columns)
+        within = (steps < inside[0])[:, None] & (steps < inside[1])
+        logits = self.deployable.score(preprocess(square * within))
+        mask = upsampled(logits, size).argmax(1)
+        for axis, (out, side) in enumerate(zip(extent, inside, strict=True), 1):
+            every = (2 * torch.arange(out, device=images.device) + 1) * side // (2 * out)
+            mask = mask.index_select(axis, every)
+        return mask, logits
+
+
+def _counted(length: Any, most: int) -> Any:
+    """Return a length of which a trace knows the limits alone; else one of 1 would be a case of its own."""
+    found = torch.scalar_tensor(length, dtype=torch.int64).item()
+    torch._check(found >= 1)
+    torch._check(found <= most)
+    return found

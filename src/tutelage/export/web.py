@@ -8,7 +8,7 @@ from pathlib import Path
 from tutelage.errors import ExportError
 from tutelage.export.web_runtime import FILES, VERSION, find_runtime
 from tutelage.run import write_json, write_whole
-from tutelage.runtime import Classifier
+from tutelage.runtime import Classifier, Segmenter, open_model
 
 PAGE = ("style.css", "app.js", "index.html")
 """The page; what makes it one comes last."""
@@ -49,10 +49,15 @@ def write_web(folder: Path, *, runtime: Path | None = None) -> Path:
 
     Raises:
         ModelError: There is no ``model.onnx``, or it is damaged.
-        ExportError: What runs the model cannot be had, or ``web/`` cannot be made.
+        ExportError: The model gives masks, what runs it cannot be had, or ``web/`` cannot be made.
         RunError: A file cannot be written.
     """
-    model = Classifier(folder / "model.onnx", threads=1)
+    model = open_model(folder / "model.onnx", threads=1)
+    if isinstance(model, Segmenter):
+        raise ExportError(
+            f"{model.file}: tells the class of every pixel, and the page shows those of whole images; leave web out, "
+            "and use model.onnx with ONNX Runtime"
+        )
     found = find_runtime(runtime)
     web = folder / "web"
     try:
