@@ -24,6 +24,7 @@ class Encoder(nn.Module):
         widths: Width of each output that it can give: ``features``, ``embedding``, ``patches``.
         pretrained: Whether it holds pretrained weights.
         source: Where the weights come from, and their license where known; for results and model cards.
+        stride: Pixels from one patch to the next, where that was asked for; ``None`` for the model as it is.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Encoder(nn.Module):
         *,
         pretrained: bool,
         source: dict[str, Any] | None = None,
+        stride: int | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -41,6 +43,7 @@ class Encoder(nn.Module):
         self.widths = widths
         self.pretrained = pretrained
         self.source = source or {}
+        self.stride = stride
 
     def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
         """Run the backbone on normalized inputs; give at least the outputs in ``needs``."""

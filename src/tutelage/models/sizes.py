@@ -8,10 +8,14 @@ GRID = 16
 """Steps of sizes that most encoders take: many transformers have patches of 16 pixels, and convolutions any size."""
 
 
-def native_size(name: str) -> int | None:
+def native_size(name: str, stride: int | None = None) -> int | None:
     """Return the pretrained input size of an encoder that takes images of any size, ``None`` for all others.
 
     Convolutional encoders do; transformers with a fixed grid of patches are best left at their own size.
+
+    Args:
+        name: Of the encoder.
+        stride: Its output stride, if one is asked for; the size is then a multiple of it.
     """
     import timm
 
@@ -21,9 +25,15 @@ def native_size(name: str) -> int | None:
     elif source != "timm":
         return None
     config = timm.get_pretrained_cfg(identifier)
-    return None if config is None or config.fixed_input_size else int(config.input_size[-1])
+    if config is None or config.fixed_input_size:
+        return None
+    native = int(config.input_size[-1])
+    return native if stride is None else native - native % stride
 
 
-def grid(name: str) -> int:
-    """Return the steps, in pixels, in which an encoder's input may change: its patch if the name states one."""
-    return patch_size(name) or GRID
+def grid(name: str, stride: int | None = None) -> int:
+    """Return the steps, in pixels, in which an encoder's input may change.
+
+    That is its output stride if one is asked for, else its patch if the name states one.
+    """
+    return stride or patch_size(name) or GRID

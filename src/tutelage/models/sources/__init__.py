@@ -13,11 +13,13 @@ from tutelage.models.sources import bundled_models, open_clip_models, saved_mode
 
 
 class _Build(Protocol):
-    def __call__(self, identifier: str, *, pretrained: bool, size: int | None) -> Encoder: ...
+    def __call__(
+        self, identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None
+    ) -> Encoder: ...
 
 
 class _Check(Protocol):
-    def __call__(self, identifier: str, *, pretrained: bool, size: int | None) -> None: ...
+    def __call__(self, identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def build_encoder(name: str, *, pretrained: bool, size: int | None = None) -> Encoder:
+def build_encoder(name: str, *, pretrained: bool, size: int | None = None, stride: int | None = None) -> Encoder:
     """Build the encoder that a name such as ``timm:fastvit_s12`` stands for, float32, on the CPU, in eval mode.
 
     Args:
@@ -80,24 +82,29 @@ def build_encoder(name: str, *, pretrained: bool, size: int | None = None) -> En
             deviation 0.5.
         size: Side of the input in pixels (length in tokens for a text encoder); by default the model's own, or 252
             for large patch-14 models.
+        stride: Pixels from one patch to the next, for tasks that are told apart in every pixel: the ``patches`` of
+            stride 8 are [B, D, size / 8, size / 8]. The weights are those of the model as it is, and load into it;
+            sizes are multiples of the stride, no longer of patches. Where a convolutional family widens its map
+            before it is pooled, ``patches`` are the map before that. By default the model's own, or that which a
+            model made here was made with.
 
     Raises:
         UnknownNameError: There is no such source or model; names the close ones.
-        ModelError: The weights cannot be had, or the size does not fit.
+        ModelError: The weights cannot be had, the size does not fit, or it cannot be given the stride.
     """
     source, identifier = _parse(name)
-    return source.build(identifier, pretrained=pretrained, size=size)
+    return source.build(identifier, pretrained=pretrained, size=size, stride=stride)
 
 
-def check_name(name: str, *, pretrained: bool, size: int | None = None) -> None:
+def check_name(name: str, *, pretrained: bool, size: int | None = None, stride: int | None = None) -> None:
     """Check all that :func:`build_encoder` would refuse and that needs neither building nor downloading.
 
     Raises:
         UnknownNameError: There is no such source or model; names the close ones.
-        ModelError: It has no pretrained weights, its package is not installed, or the size does not fit.
+        ModelError: It has no pretrained weights, its package is not installed, or the size or stride does not fit.
     """
     source, identifier = _parse(name)
-    source.check(identifier, pretrained=pretrained, size=size)
+    source.check(identifier, pretrained=pretrained, size=size, stride=stride)
 
 
 def is_path(name: str) -> bool:

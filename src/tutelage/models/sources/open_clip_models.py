@@ -12,9 +12,16 @@ from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
 from tutelage.models.outputs import Outputs
 from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess
-from tutelage.models.sources import hub
-from tutelage.models.sources.geometry import RANDOM_START, check_size, measure_widths, resampling, tokens_to_map
-from tutelage.models.sources.timm_models import dense_map, patch_size
+from tutelage.models.sources import hub, strides
+from tutelage.models.sources.geometry import (
+    RANDOM_START,
+    check_size,
+    default_size,
+    measure_widths,
+    resampling,
+    tokens_to_map,
+)
+from tutelage.models.sources.timm_models import dense_map, last_maps, patch_size
 
 
 class ViTTower(Encoder):
@@ -63,8 +70,15 @@ class TrunkTower(Encoder):
     def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
         """Run the tower on normalized images [B, 3, h, w]."""
         trunk, head = self.tower.trunk, self.tower.head
-        dense = trunk.forward_features(inputs)
-        patches = dense_map(trunk, dense) if "patches" in needs else None
+        dense: Any
+        patches: Tensor | None
+        if self.stride is not None and not hasattr(trunk, "patch_embed"):
+            dense, patches = last_maps(trunk, inputs, final=bool(needs & {"features", "embedding"}))
+            if dense is None:
+                return Outputs(patches=patches)
+        else:
+            dense = trunk.forward_features(inputs)
+            patches = dense_map(trunk, dense) if "patches" in needs else None
         if hasattr(head, "pool"):
             embedding: Tensor = head(trunk.forward_head(dense))
             return Outputs(features=embedding, embedding=embedding, patches=patches)
@@ -126,12 +140,12 @@ def names() -> list[str]:
     return [*open_clip.list_models(), *(f"{model}/{tag}" for model, tag in open_clip.list_pretrained())]
 
 
-def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
     """Check everything about a name that needs no download.
 
     Raises:
         UnknownNameError: open_clip has no such model or tag.
-        ModelError: Pretrained weights are asked for without a tag, or the size does not fit.
+        ModelError: Pretrained weights are asked for without a tag, or the size or stride does not fit.
     """
     import open_clip
 
@@ -144,36 +158,56 @@ def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         known = f"add one of its tags: {', '.join(f'{name}/{t}' for t in tags)}" if tags else "there are none for it"
         raise ModelError(f"{name} does not say which pretrained weights; {known}")
+    vision = config["vision_cfg"]
+    residual, trunk = isinstance(vision.get("layers"), list), vision.get("timm_model_name")
+    patch = 32 if residual else patch_size(trunk) if trunk else vision.get("patch_size", 16)
+    if stride is not None:
+        if residual:
+            raise strides.refusal(name, stride)
+        if trunk:
+            strides.check_timm(name, trunk, stride, built=True)
+        strides.check_stride(name, stride, patch=patch)
     if size is None:
         return
-    vision = config["vision_cfg"]
-    residual = isinstance(vision.get("layers"), list)
     if residual and pretrained and size != vision["image_size"]:
         raise ModelError(f"{name}: its attention pooling only takes {vision['image_size']}-pixel images, not {size}")
-    trunk = vision.get("timm_model_name")
-    patch = 32 if residual else patch_size(trunk) if trunk else vision.get("patch_size", 16)
-    check_size(name, size, patch)
+    check_size(name, size, patch, stride)
 
 
-def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
     """Build a CLIP model's image tower; its text tower is not kept.
 
     Raises:
-        ModelError: The weights cannot be had, or the tower does not run at this size.
+        ModelError: The weights cannot be had, or the tower does not run at this size or stride.
     """
-    check(identifier, pretrained=pretrained, size=size)
+    import open_clip
+
+    check(identifier, pretrained=pretrained, size=size, stride=stride)
     name = f"openclip:{identifier}"
-    config, model = _model(identifier, pretrained=pretrained, image_size=size)
+    vision = open_clip.get_model_config(identifier.partition("/")[0])["vision_cfg"]
+    native = vision.get("image_size", 224)
+    native = native if isinstance(native, int) else native[0]
+    cut = size
+    if stride is not None:
+        size = size or default_size(native, vision.get("patch_size", 16), stride)
+        # Images of as many whole patches as there will be overlapping ones: open_clip resizes its positions to them.
+        cut = None if "timm_model_name" in vision else size // stride * vision.get("patch_size", 16)
+    _, model = _model(identifier, pretrained=pretrained, image_size=cut)
     visual = model.visual
-    native = config["vision_cfg"].get("image_size", 224)
+    if stride is not None and cut is None:
+        assert size is not None
+        strides.change_timm(name, vision["timm_model_name"], visual.trunk, size=size, stride=stride)
+    elif stride is not None:
+        strides.change_open_clip(visual, stride=stride)
     preprocess = ImagePreprocess(
-        size or (native if isinstance(native, int) else native[0]),
+        size or native,
         mean=tuple(visual.preprocess_cfg["mean"]) if pretrained else RANDOM_START,
         std=tuple(visual.preprocess_cfg["std"]) if pretrained else RANDOM_START,
         interpolation=resampling(visual.preprocess_cfg["interpolation"]),
     )
     kind = TrunkTower if hasattr(visual, "trunk") else ResNetTower if hasattr(visual, "attnpool") else ViTTower
-    return kind(name, visual, preprocess, pretrained=pretrained, source=_source(identifier, pretrained))
+    facts: dict[str, Any] = {"pretrained": pretrained, "source": _source(identifier, pretrained), "stride": stride}
+    return kind(name, visual, preprocess, **facts)
 
 
 def build_text(identifier: str, *, pretrained: bool, length: int | None) -> TextTower:

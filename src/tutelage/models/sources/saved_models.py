@@ -17,29 +17,31 @@ def names() -> list[str]:
     return []
 
 
-def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
-    """Check that there is a finished model.
+def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
+    """Check that there is a finished model, and that it can be given the stride.
 
     Raises:
         RunError: There is none.
-        ModelError: Its description is damaged.
+        ModelError: Its description is damaged, or the stride does not fit.
     """
-    _encoder_of(identifier)
+    from tutelage.models.sources import check_name
+
+    _, description = _encoder_of(identifier)
+    if stride is not None:
+        check_name(pretrained=False, **_asked(description, size, stride))
 
 
-def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
-    """Build the encoder of a finished model, by default at the size that it was made for.
+def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
+    """Build the encoder of a finished model, by default at the size and stride that it was made for.
 
     Raises:
         RunError: There is no finished model.
-        ModelError: Its files are damaged.
+        ModelError: Its files are damaged, or it cannot be given the stride.
     """
     from tutelage.models.sources import build_encoder
 
     folder, description = _encoder_of(identifier)
-    encoder = build_encoder(
-        description["encoder"]["name"], pretrained=False, size=size or description["encoder"]["size"]
-    )
+    encoder = build_encoder(pretrained=False, **_asked(description, size, stride))
     preprocess = preprocess_from_dict({**description["preprocess"], "size": _size(encoder)})
     encoder.preprocess = preprocess
     if pretrained:
@@ -55,6 +57,11 @@ def _encoder_of(identifier: str) -> tuple[Path, dict[str, Any]]:
     if not isinstance(description.get("encoder"), dict) or "preprocess" not in description:
         raise ModelError(f"{folder / 'model.json'}: names no encoder; copy or make the model again")
     return folder, description
+
+
+def _asked(description: dict[str, Any], size: int | None, stride: int | None) -> dict[str, Any]:
+    own = description["encoder"]
+    return {"name": own["name"], "size": size or own["size"], "stride": stride or own.get("stride")}
 
 
 def _size(encoder: Encoder) -> int:

@@ -11,7 +11,7 @@ import torch
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
 from tutelage.models.preprocess import ImagePreprocess, TextPreprocess
-from tutelage.models.sources import hub
+from tutelage.models.sources import hub, strides
 from tutelage.models.sources.geometry import RANDOM_START, check_size, default_size, resampling
 from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder
 
@@ -35,8 +35,8 @@ def names() -> list[str]:
     return []
 
 
-def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
-    """Check that a folder has a model in it, or that the name can be a repository's.
+def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
+    """Check that a folder has a model in it, or that the name can be a repository's, and sizes as far as they show.
 
     Raises:
         ModelError: It cannot.
@@ -50,17 +50,19 @@ def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
             raise ModelError(f"{name}: {folder} has a config.json but no weights (*.safetensors)")
     elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier):
         raise ModelError(f"{name} names neither a repository (OWNER/NAME) nor a folder (./FOLDER)")
+    if stride is not None:
+        strides.check_stride(name, stride)
     if size is not None:
-        check_size(name, size, None)
+        check_size(name, size, None, stride)
 
 
-def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
     """Build the image or text encoder of a repository or folder.
 
     Raises:
-        ModelError: It cannot be had, or is no image or text encoder.
+        ModelError: It cannot be had, is no image or text encoder, or cannot be given the stride.
     """
-    check(identifier, pretrained=pretrained, size=size)
+    check(identifier, pretrained=pretrained, size=size, stride=stride)
     folder = Path(identifier).expanduser()
     path = str(folder) if folder.is_dir() else identifier
     source = {
@@ -69,10 +71,19 @@ def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
         "pretrained": identifier if pretrained else None,
         "license": None,
     }
-    return build_from(path, f"hf:{identifier}", pretrained=pretrained, size=size, source=source)
+    name = f"hf:{identifier}"
+    return build_from(path, name, pretrained=pretrained, size=size, stride=stride, source=source)
 
 
-def build_from(path: str, name: str, *, pretrained: bool, size: int | None, source: dict[str, Any]) -> Encoder:
+def build_from(
+    path: str,
+    name: str,
+    *,
+    pretrained: bool,
+    size: int | None,
+    stride: int | None = None,
+    source: dict[str, Any],
+) -> Encoder:
     """Build the image or text encoder of a repository or folder, under a given name.
 
     Args:
@@ -80,10 +91,11 @@ def build_from(path: str, name: str, *, pretrained: bool, size: int | None, sour
         name: The encoder's name, for errors and results.
         pretrained: Whether to load its weights, or only its configuration.
         size: Side of the images in pixels, or length of the texts in tokens.
+        stride: Pixels from one patch to the next; the model's own if not given.
         source: Facts for the encoder's ``source``.
 
     Raises:
-        ModelError: It cannot be had, or is no image or text encoder.
+        ModelError: It cannot be had, is no image or text encoder, or cannot be given the stride.
     """
     import transformers
 
@@ -94,14 +106,18 @@ def build_from(path: str, name: str, *, pretrained: bool, size: int | None, sour
             raise ModelError(f"{name} is a {config.model_type} model of images and text; its towers cannot be split")
         tower = _load(path, config, pretrained=pretrained, local=local)
         facts: dict[str, Any] = {"pretrained": pretrained, "source": source}
-        if config.model_type in PROJECTED:
-            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, size=size, local=local)
-            projection = tower.visual_projection
-            return ImageTower(name, tower.vision_model, preprocess, projection=projection, shared=False, **facts)
         if tower.main_input_name == "pixel_values":
-            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, size=size, local=local)
-            return ImageTower(name, tower, preprocess, projection=None, shared=config.model_type in SHARED, **facts)
+            sizes = {"size": size, "stride": stride}
+            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, local=local, **sizes)
+            projection = tower.visual_projection if config.model_type in PROJECTED else None
+            images = tower if projection is None else tower.vision_model
+            if stride is not None:
+                strides.change_transformers(name, images, stride=stride)
+            shared = config.model_type in SHARED
+            return ImageTower(name, images, preprocess, projection=projection, shared=shared, stride=stride, **facts)
         if tower.main_input_name == "input_ids":
+            if stride is not None:
+                raise strides.refusal(name, stride)
             limit = getattr(config, "max_position_embeddings", None) or _LENGTH
             if size is not None and size > limit:
                 raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
@@ -122,13 +138,13 @@ def _load(path: str, config: Any, *, pretrained: bool, local: bool) -> Any:
 
 
 def _image_preprocess(
-    path: str, name: str, config: Any, *, pretrained: bool, size: int | None, local: bool
+    path: str, name: str, config: Any, *, pretrained: bool, size: int | None, stride: int | None, local: bool
 ) -> ImagePreprocess:
     processor = _processor(path, local=local)
     patch = config.patch_size if isinstance(getattr(config, "patch_size", None), int) else None
     native, crop = _native_size(processor)
-    size = size or default_size(native or int(getattr(config, "image_size", 224)), patch)
-    check_size(name, size, patch)
+    size = size or default_size(native or int(getattr(config, "image_size", 224)), patch, stride)
+    check_size(name, size, patch, stride)
     return ImagePreprocess(
         size,
         mean=tuple(processor.get("image_mean", RANDOM_START)) if pretrained else RANDOM_START,
