@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -26,6 +26,8 @@ SCHEMA = 1
 
 BLOCK = 64
 """Images that a thread takes at a time."""
+
+Result = TypeVar("Result")
 
 Found = tuple[int, str, str]
 """Row, kind, detail."""
@@ -53,24 +55,29 @@ def _look(samples: Samples, rows: list[int]) -> list[Found]:
     # Labels do not matter to decoding: data that are labeled in one place and not in another are the same images.
     rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
     gone: list[Found] = []
-    fingerprint = _fingerprint(rest)
+    fingerprint = fingerprint_of(rest)
     if fingerprint is None:
         gone = [each for row in rows if (each := _gone(row, (samples.images or ())[row]))]
         absent = {row for row, _, _ in gone}
         rows = [row for row in rows if row not in absent]
         rest = samples.subset(np.array(rows, dtype=np.int64)).without_targets()
-        fingerprint = _fingerprint(rest)
-    file = None if fingerprint is None else cache_folder("inspected") / f"{fingerprint}.json"
-    found = None if file is None else _recall(file, len(rows))
-    if found is None:
+        fingerprint = fingerprint_of(rest)
+    file = memory_of(fingerprint)
+    recalled = recall(file, len(rows))
+    if recalled is not None:
+        found = recalled[0]
+    else:
         found = list(_decode_all(rest.images or ()))
-        # What a disk or a network refused may be there the next time.
-        if file is not None and not any(kind in ("vanished", "unreadable") for _, kind, _ in found):
-            _remember(file, found)
+        remember(file, found)
     return sorted([*gone, *((rows[row], kind, detail) for row, kind, detail in found)])
 
 
-def _fingerprint(samples: Samples) -> str | None:
+def memory_of(fingerprint: str | None) -> Path | None:
+    """Return the file in which what is found is kept; ``None`` without a fingerprint."""
+    return None if fingerprint is None else cache_folder("inspected") / f"{fingerprint}.json"
+
+
+def fingerprint_of(samples: Samples) -> str | None:
     """Return the fingerprint, or ``None`` if an image is not there."""
     try:
         return samples.fingerprint
@@ -86,18 +93,23 @@ def _gone(row: int, image: ImageSource) -> Found | None:
         elif not isinstance(image, (bytes, np.ndarray)):
             image.stamp()
     except DataError as error:
-        return _found(row, error)
+        return found_in(row, error)
     return None
 
 
 def _decode_all(images: Sequence[ImageSource]) -> Iterator[Found]:
-    def look(start: int) -> list[Found]:
-        rows = range(start, min(start + BLOCK, len(images)))
-        return [found for row in rows if (found := _decode(row, images[row]))]
+    return (found for found in each_of(len(images), lambda row: _decode(row, images[row])) if found)
+
+
+def each_of(count: int, look: Callable[[int], Result]) -> Iterator[Result]:
+    """Yield what ``look`` gives for each row, in order, from several threads."""
+
+    def block(start: int) -> list[Result]:
+        return [look(row) for row in range(start, min(start + BLOCK, count))]
 
     # Decoders let other threads run; reading waits for disks and networks: a few more threads than cores.
     with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2), thread_name_prefix="inspect") as pool:
-        for found in pool.map(look, range(0, len(images), BLOCK)):
+        for found in pool.map(block, range(0, count, BLOCK)):
             yield from found
 
 
@@ -105,12 +117,13 @@ def _decode(row: int, image: ImageSource) -> Found | None:
     try:
         form = decoding.decode_named(image)[1]
     except DataError as error:
-        return _found(row, error)
+        return found_in(row, error)
     suffix = "" if isinstance(image, bytes) else misnamed(str(image), form)
     return (row, "wrong extension", f"{form} named {suffix}") if suffix else None
 
 
-def _found(row: int, error: DataError) -> Found:
+def found_in(row: int, error: DataError) -> Found:
+    """Return what an error says of a row."""
     if isinstance(error, ImageError):
         return row, error.kind, error.detail
     return row, "unreadable", str(error)
@@ -126,20 +139,32 @@ def _conditions() -> dict[str, Any]:
     return {"schema": SCHEMA, "limit": pixels.PIXEL_LIMIT, "pillow": PIL.__version__}
 
 
-def _remember(file: Path, found: list[Found]) -> None:
+def remember(file: Path | None, found: list[Found], *more: int) -> None:
+    """Keep what was found, unless a disk or a network refused something: it may be there the next time.
+
+    Args:
+        file: From :func:`memory_of`.
+        found: What is wrong.
+        more: What else was learned.
+    """
+    if file is None or any(kind in ("vanished", "unreadable") for _, kind, _ in found):
+        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {**_conditions(), "found": [list(each) for each in found]})
+        beside = {"more": list(more)} if more else {}
+        write_json(file, {**_conditions(), "found": [list(each) for each in found], **beside})
     except (OSError, RunError):
         pass  # a place that cannot be written costs another look, and no more
 
 
-def _recall(file: Path, count: int) -> list[Found] | None:
+def recall(file: Path | None, count: int) -> tuple[list[Found], tuple[int, ...]] | None:
+    """Return what was found before, and what else was learned, if that can be relied on."""
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text()) if file is not None else {}
         if any(data[key] != value for key, value in _conditions().items()):
             return None
         found = [(int(row), str(kind), str(detail)) for row, kind, detail in data["found"]]
+        more = tuple(map(int, data.get("more", ())))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if all(0 <= row < count and kind in KINDS for row, kind, _ in found) else None
+    return (found, more) if all(0 <= row < count and kind in KINDS for row, kind, _ in found) else None

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.data.inspect import inspect
+from tutelage.data.inspect_masks import with_usable_masks
 from tutelage.data.leaks import Contents, contradictions, exact_copies
+from tutelage.data.mask_codes import MaskReading
 from tutelage.data.pixels import image_size
 from tutelage.data.problems import USED, Problem, in_words
 from tutelage.data.readers import read_samples
@@ -20,7 +22,7 @@ from tutelage.data.samples import IntArray, Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import few_shot, hold_out, share_of
 from tutelage.data.texts import with_texts
-from tutelage.errors import DataError
+from tutelage.errors import DataError, RecipeError
 
 MEASURED = 200
 """Images whose size is looked at to learn how large the images are."""
@@ -34,7 +36,7 @@ class PreparedData:
     """The samples of a run.
 
     Attributes:
-        labeled: The labels that may be used.
+        labeled: The labels that may be used: classes, or masks.
         validation: Given validation data, or ``None``.
         test: Labeled test data, or ``None``; for evaluation and the leak check alone.
         transfer: Unlabeled data; includes the labeled images, without labels, when it is what is left of them.
@@ -68,28 +70,42 @@ class PreparedData:
         return {**{name: 0 if part is None else len(part) for name, part in parts.items()}, "dropped": self.dropped}
 
 
-def prepare_data(settings: DataSettings, *, seed: int) -> PreparedData:
+def prepare_data(settings: DataSettings, *, seed: int, task: str = "classification") -> PreparedData:
     """Read the data (see :func:`read_parts`) and draw the labels (see :func:`draw_labels`)."""
-    return draw_labels(read_parts(settings), settings.labels, seed=seed)
+    return draw_labels(read_parts(settings, task=task), settings.labels, seed=seed)
 
 
-def read_parts(settings: DataSettings) -> PreparedData:
+def read_parts(settings: DataSettings, *, task: str = "classification") -> PreparedData:
     """Read the data, leave out what cannot be used, and drop what would leak the test set; no label is drawn yet.
 
-    Every image of every part is decoded once. Labeled images that stand under two labels are left out, all copies;
-    copies under one label stay, as they do in the transfer set.
+    Every image of every part, and every mask, is decoded once. Labeled images that stand under two labels are left
+    out, all copies; copies under one label stay, as they do in the transfer set.
+
+    Args:
+        settings: Where the data are.
+        task: For ``"segmentation"``, labels are masks; validation and test data have the labeled data's classes.
+            ``pretraining`` has class labels whatever the task.
 
     Raises:
         DataError: Data are missing, have too few classes or images, contradict each other, or more of a part than
             ``settings.tolerate`` cannot be used.
+        RecipeError: Something is said about masks where there are none.
     """
     contents = Contents()  # each image is hashed once, whatever it is compared with
-    everything = read_samples(settings.labeled, labeled=True)
+    reading = MaskReading(settings.classes, settings.ignore) if task == "segmentation" else None
+    if reading is None and (settings.classes is not None or settings.ignore is not None):
+        raise RecipeError(
+            f"data.classes and data.ignore are about masks, which task {task!r} has none of; remove them"
+        )
+    everything = read_samples(settings.labeled, labeled=True, masks=reading)
+    if reading is not None:  # their classes may be known only when all have been looked at
+        everything = _usable(everything, settings, settings.labeled, contents)
     if len(everything.classes) < 2:
         raise DataError(
             f"{settings.labeled}: holds one class ({everything.classes[0]}); telling classes apart takes two or more"
         )
-    everything = _usable(everything, settings, settings.labeled, contents, twice=True)
+    if reading is None:
+        everything = _usable(everything, settings, settings.labeled, contents, twice=True)
     everything, test = _hold(settings.test, "test", everything, settings, contents)
     everything, validation = _hold(settings.validation, "validation", everything, settings, contents)
     dropped = {"labeled": 0, "validation": 0, "transfer": 0}
@@ -98,7 +114,9 @@ def read_parts(settings: DataSettings) -> PreparedData:
         if not len(validation):
             raise DataError(f"{settings.validation}: every validation image is also a test image")
     kept, dropped["labeled"] = _without_copies(everything, [validation, test], contents)
-    lost = _lost_classes(kept)
+    lost = _lost_classes(kept) if reading is None else []
+    if not len(kept) and reading is not None:
+        raise DataError(f"{settings.labeled}: every image is also a test or validation image")
     if lost:
         raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
 
@@ -157,6 +175,8 @@ def _usable(
     """Leave out images that cannot be used, and with ``twice`` those under two labels; say which."""
     rows, found = inspect(samples)
     kept = replace(samples.subset(rows), problems=(*samples.problems, *found))
+    if kept.masks is not None:
+        kept = with_usable_masks(kept, where)
     if twice:
         kept = _without_contradictions(kept, contents)
     _tolerate(kept, settings.tolerate, where)
@@ -198,6 +218,10 @@ def _hold(
 
 def _held(where: str, labeled: Samples, settings: DataSettings, contents: Contents) -> Samples:
     """Read held-out data, with its class numbers as in the labeled data, and without classes that those lack."""
+    if labeled.masks is not None:
+        reading = MaskReading(settings.classes, settings.ignore, labeled.classes, labeled.masks[0].code)
+        masked = read_samples(where, part="test", labeled=True, masks=reading)
+        return _usable(masked, settings, where, contents)
     samples = read_samples(where, part="test", labeled=True)
     numbers = {name: number for number, name in enumerate(labeled.classes)}
     names = [samples.classes[number] for number in samples.labels()]

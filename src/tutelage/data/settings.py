@@ -12,7 +12,8 @@ class DataSettings(Settings):
 
     Attributes:
         labeled: Labeled training data.
-        labels: How many labels: N per class, ``"max:N"``, ``"P%"``, or ``"all"``. Hold-outs are taken from these.
+        labels: How many labels: N per class, ``"max:N"``, ``"P%"``, or ``"all"``; of images with masks, how many in
+            all. Hold-outs are taken from these.
         validation: Labeled data to choose models on, or a share of ``labeled`` such as ``"20%"``; cross-validation on
             the labels where not given.
         test: Labeled data to report on, or a share of ``labeled``; never used to train or choose.
@@ -22,6 +23,10 @@ class DataSettings(Settings):
         pairs: Images with a text each, for methods that learn which belongs to which first.
         tolerate: Share of each part, in 0..1, that may be unusable (broken images, contradictory labels, unknown
             classes) and is then left out and listed; more is an error.
+        classes: Of masks: class names in the order of their pixel values, or each with its value or color [r, g, b].
+            Where not given, a class list beside the masks (``classes.txt``, ``.json`` or ``.csv``), or else every
+            value up to the largest.
+        ignore: Of masks: pixel values (or colors) that do not count; 255 where not given, 0 in ADE20K.
     """
 
     labeled: str
@@ -32,8 +37,15 @@ class DataSettings(Settings):
     pretraining: str | None = None
     pairs: str | None = None
     tolerate: float = Field(default=0.05, ge=0, le=1)
+    classes: tuple[str, ...] | dict[str, int | tuple[int, int, int]] | None = None
+    ignore: tuple[int | tuple[int, int, int], ...] | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -18,15 +18,15 @@ _AMOUNT = re.compile(r"(?P<most>max:)?(?P<count>\d+)|(?P<percent>\d+(\.\d+)?)%")
 
 
 def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
-    """Choose the labeled subset called ``amount``, per class.
+    """Choose the labeled subset called ``amount``, per class; of samples with masks, of all.
 
-    Samples are ranked within their class by a hash of (seed, id), so a smaller subset lies inside a larger one,
-    and adding files elsewhere does not reshuffle what was there.
+    Samples are ranked within their class (or all) by a hash of (seed, id), so a smaller subset lies inside a larger
+    one, and adding files elsewhere does not reshuffle what was there.
 
     Args:
         samples: Labeled samples.
-        amount: ``"N"`` for exactly N of each class, ``"max:N"`` for at most N, ``"P%"`` for a share of each
-            class (rounded up), ``"all"`` for all.
+        amount: ``"N"`` for exactly N of each class (or in all), ``"max:N"`` for at most N, ``"P%"`` for a share of
+            each class (rounded up), ``"all"`` for all.
         seed: Which subset of that size.
 
     Returns:
@@ -36,7 +36,7 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
         RecipeError: ``amount`` has none of these forms, or is nothing.
         DataError: A class has fewer than N samples.
     """
-    targets = samples.labels()
+    strata = _strata(samples)
     if amount == "all":
         return np.arange(len(samples))
     match = _AMOUNT.fullmatch(amount)
@@ -44,16 +44,23 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
         raise RecipeError(f"data.labels: {amount!r} is none of N, max:N, P% or all (such as 10, max:100, 5%)")
     ranks = np.array([_rank(seed, name) for name in samples.ids])
     chosen = []
-    for number, name in enumerate(samples.classes):
-        rows = np.flatnonzero(targets == number)
+    for what, rows in strata:
         count = int(match["count"]) if match["count"] else math.ceil(len(rows) * float(match["percent"]) / 100)
         if match["count"] and not match["most"] and len(rows) < count:
             raise DataError(
-                f"{samples.origin}: class {name!r} has {len(rows)} images, {count} were asked for; "
+                f"{samples.origin}: {what}has {len(rows)} images, {count} were asked for; "
                 f'write labels: "max:{count}" to take what there is'
             )
         chosen.append(rows[np.argsort(ranks[rows], kind="stable")][:count])
     return np.sort(np.concatenate(chosen))
+
+
+def _strata(samples: Samples) -> list[tuple[str, IntArray]]:
+    """Return the rows of each class with what messages call it; of samples with masks, all rows."""
+    if samples.masks is not None:
+        return [("", np.arange(len(samples)))]
+    targets = samples.labels()
+    return [(f"class {name!r} ", np.flatnonzero(targets == number)) for number, name in enumerate(samples.classes)]
 
 
 def share_of(where: str) -> float | None:
@@ -72,7 +79,7 @@ def share_of(where: str) -> float | None:
 
 
 def hold_out(samples: Samples, share: float, *, what: str) -> tuple[IntArray, IntArray]:
-    """Split labeled samples into what is kept and what is held out, per class.
+    """Split labeled samples into what is kept and what is held out, per class; of samples with masks, of all.
 
     The same whatever the seed of a run, so that runs and baselines are judged on the same samples; an added
     sample joins one side or the other and moves no more than one that was there.
@@ -84,12 +91,17 @@ def hold_out(samples: Samples, share: float, *, what: str) -> tuple[IntArray, In
 
     Returns:
         Sorted rows kept, and sorted rows held out.
+
+    Raises:
+        DataError: There is a single image with a mask.
     """
-    targets = samples.labels()
+    if samples.masks is not None and len(samples) < 2:
+        raise DataError(f"{samples.origin}: has a single image, and none is left to hold out for {what}; add some")
     ranks = np.array([_rank(what, name) for name in samples.ids])
     held = []
-    for number in np.unique(targets):
-        rows = np.flatnonzero(targets == number)
+    for _, rows in _strata(samples):
+        if not len(rows):
+            continue
         count = min(max(1, round(len(rows) * share)), len(rows) - 1)
         held.append(rows[np.argsort(ranks[rows], kind="stable")][:count])
     out = np.sort(np.concatenate(held))
@@ -97,7 +109,13 @@ def hold_out(samples: Samples, share: float, *, what: str) -> tuple[IntArray, In
 
 
 def folds(
-    targets: Targets, *, seed: int, most: int = 5, share: float | None = None, holdout: int = 1000
+    targets: Targets | None,
+    *,
+    seed: int,
+    count: int = 0,
+    most: int = 5,
+    share: float | None = None,
+    holdout: int = 1000,
 ) -> list[tuple[IntArray, IntArray]]:
     """Return (train, validation) rows to choose hyper-parameters with.
 
@@ -105,17 +123,25 @@ def folds(
     least one sample) is held out once, since a single split then says enough and costs a fifth.
 
     Args:
-        targets: Class numbers, [N].
+        targets: Class numbers, [N]; ``None`` for samples with masks, which are held out whatever they show.
         seed: Of the draw.
+        count: How many samples there are, where they have no class numbers.
         most: Folds.
         share: Share of each class to hold out once, however many labels there are.
         holdout: Labels from which on there are no folds.
 
     Raises:
-        DataError: A class has a single sample, so that nothing can be held out.
+        DataError: A class has a single sample (or there is a single one), so that nothing can be held out.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import KFold, StratifiedKFold
 
+    if targets is None and count < 2:
+        raise DataError(
+            "there is a single labeled image, and settings are chosen on labels held out; allow two or more "
+            "(data.labels), or give data.validation"
+        )
+    plain = targets is None
+    targets = np.zeros(count, dtype=np.int64) if targets is None else targets
     smallest = int(np.bincount(targets)[np.unique(targets)].min())
     if smallest < 2:
         raise DataError(
@@ -127,7 +153,7 @@ def folds(
         by_class = [generator.permutation(np.flatnonzero(targets == number)) for number in np.unique(targets)]
         held = np.sort(np.concatenate([rows[: _held(len(rows), share)] for rows in by_class]))
         return [(np.setdiff1d(np.arange(len(targets)), held), held)]
-    splitter = StratifiedKFold(min(most, smallest), shuffle=True, random_state=seed)
+    splitter = (KFold if plain else StratifiedKFold)(min(most, smallest), shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(targets)), targets))
 
 

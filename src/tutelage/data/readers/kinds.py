@@ -40,7 +40,7 @@ def read_samples(where: str, *, part: Part = "train", labeled: bool, masks: Mask
         part: Which part of a set that has parts; others have only what they hold.
         labeled: Whether class labels are wanted: of folders, the first level of subfolders names the class.
         masks: How masks are read, where labels are masks; ``None`` for class labels. Class names may then be none
-            yet, where nobody lists them: :func:`tutelage.data.inspect_masks.inspect_masks` finds how many there are.
+            yet, where nobody lists them: :func:`tutelage.data.inspect_masks.with_usable_masks` numbers them.
 
     Raises:
         DataError: The data are missing, empty, or have no labels where labels are wanted.
