@@ -296,6 +296,8 @@ NOT_GIVEN = {
     "regularize.betas",
     "held_out",
     "pretraining_views",
+    "data.classes",
+    "data.ignore",
 }
 PRETRAINING = [name for name, method in METHODS.items() if method.pretrains]
 

@@ -68,7 +68,7 @@ def test_known_dense_views_stay_what_they_are() -> None:
         "brightness": -0.07015,
         "contrast": -0.115138,
         "saturation": -0.243454,
-        "hue": 0.058164,
+        "hue": 0.029082,
         "contrast_last": True,
         "angle": -0.500657,
     }

@@ -207,9 +207,10 @@ def _steps(images: int, epochs: int, batch_size: int) -> tuple[int, int]:
 
 def _choosing(job: Job, settings: SupervisedSettings, model: str, speeds: Speeds) -> Spent:
     """Return what judging one candidate on held-out labels costs."""
+    whole = model.removesuffix("-head")
     variants = 2 if settings.average else 1
     return total(
-        total((_once(job, settings, model, speeds, len(fit)), times(variants * len(held), speeds.passes[model])))
+        total((_once(job, settings, model, speeds, len(fit)), times(variants * len(held), speeds.passes[whole])))
         for fit, held in job.splits()
     )
 

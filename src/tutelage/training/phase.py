@@ -86,9 +86,10 @@ class Phase:
             for teacher in needs.teachers or ():
                 if teacher not in self.teachers:
                     raise ModelError(f"{self.name}: objective {name!r} needs a teacher called {teacher!r}")
-            if needs.labels and self.loader.samples.targets is None:
+            samples = self.loader.samples
+            if needs.labels and samples.targets is None and samples.masks is None:
                 raise RecipeError(f"{self.name}: objective {name!r} needs labels, which the samples lack")
-            if needs.texts and self.loader.samples.texts is None:
+            if needs.texts and samples.texts is None:
                 raise RecipeError(f"{self.name}: objective {name!r} needs texts, which the samples lack")
 
     def student_needs(self) -> dict[str, frozenset[str]]:

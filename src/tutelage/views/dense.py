@@ -23,7 +23,7 @@ PLACES = 10
 BLUR = 1 / 512
 BRIGHTNESS = 32 / 255
 CONTRAST = SATURATION = 0.5
-HUE = 18 / 180
+HUE = 0.05
 
 # Where each part starts, counted from the first number that is theirs.
 _SCALE = 0
