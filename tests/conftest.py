@@ -67,6 +67,33 @@ def write_model(path: Path, *, classes: object = CLASSES, **changes: str) -> Pat
     return path
 
 
+def write_mask_model(path: Path, *, classes: object = CLASSES, kind: int = TensorProto.UINT8, **changes: str) -> Path:
+    """Write a model that needs no training: the class of a pixel is its largest channel."""
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["logits"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["logits"], ["largest"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["largest"], [changes.get("output", "mask")], to=kind),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])
+    mask = helper.make_tensor_value_info(changes.get("output", "mask"), kind, ["batch", "height", "width"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    graph = helper.make_graph(nodes, "largest", [images], [mask, logits])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    texts = {
+        "task": "segmentation",
+        "classes": json.dumps(classes),
+        "palette": "[[250, 0, 0], [0, 250, 0], [0, 0, 250]]",
+        "preprocess": '{"size": 32}',
+        "provenance": '{"student": "largest"}',
+    }
+    texts |= {key: value for key, value in changes.items() if key != "output"}
+    helper.set_model_props(model, {key: value for key, value in texts.items() if value})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
 def paint(path: Path, color: tuple[int, ...], size: tuple[int, int] = (8, 6)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*size, len(color)), color, np.uint8)).save(path)
@@ -79,8 +106,19 @@ def make_model() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def make_mask_model() -> Callable[..., Path]:
+    return write_mask_model
+
+
+@pytest.fixture(scope="session")
 def painted() -> Callable[..., Path]:
     return paint
+
+
+@pytest.fixture
+def mask_run(tmp_path: Path) -> Path:
+    """A run folder of a segmentation model, as far as prediction looks into it."""
+    return write_mask_model(tmp_path / "run" / "model" / "model.onnx").parents[1]
 
 
 @pytest.fixture

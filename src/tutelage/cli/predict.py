@@ -6,11 +6,11 @@ import os
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -18,7 +18,14 @@ from tutelage.cli.rows import Format, Row, write_rows
 from tutelage.report.words import printable
 
 if TYPE_CHECKING:
-    from tutelage.runtime import Classifier
+    from tutelage.cli.masks import MaskFolder
+    from tutelage.runtime import Classifier, Segmenter
+
+Named = Iterator[tuple[str, Path | bytes]]
+"""Images with what they are called on the command line."""
+
+TOP, TOP_OF_MASK = 1, 5
+"""Classes that are given where nobody says how many."""
 
 SHOWN = 20
 """Failures that are listed on stderr as they are; all are in the rows."""
@@ -55,57 +62,119 @@ def predict(
         list[str],
         typer.Argument(help="Images, folders, quoted patterns; - reads an image, or a list of paths, from stdin."),
     ],
-    top: Annotated[int, typer.Option(min=1, help="How many of the most probable classes to give.")] = 1,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many classes to give: the most probable (1), or those of most pixels (5)."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images that go through the model together.")] = 64,
     form: Annotated[
         Format | None, typer.Option("--format", help="How to write; by the suffix of --out, else a table.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write instead of stdout; of a segmentation model a folder for masks.")
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write each image with its mask over it as well, into --out.")
+    ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Use the quantized file, model.int8.onnx.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Classify images with a finished model. Ends with 1 if an image could not be read, with 2 if nothing could."""
+    """Classify images, or their pixels. Ends with 1 if an image could not be read, with 2 if nothing could."""
     from tutelage.cli.console import print_json
-    from tutelage.runtime import Classifier
+    from tutelage.errors import RecipeError
+    from tutelage.runtime import Segmenter, open_model
     from tutelage.runtime.files import find_images
 
-    classifier = Classifier(model, int8=int8, threads=threads)
-    top = min(top, len(classifier.classes))
+    opened = open_model(model, int8=int8, threads=threads)
     images = find_images(files, sys.stdin.buffer)
     tally = Tally()
-    rows = tally.count(_rows(classifier, images, top, batch))
-    about = {"model": str(classifier.file), "classes": list(classifier.classes)}
-    if out is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            # File names need not be valid Unicode.
-            sys.stdout.reconfigure(errors="surrogateescape")
-        chosen = Format.JSON if as_json else form or Format.TABLE
-        write_rows(rows, chosen, sys.stdout, top=top, about=about)
+    about: dict[str, Any] = {"model": str(opened.file), "classes": list(opened.classes)}
+    chosen = Format.JSON if as_json else form
+    if isinstance(opened, Segmenter):
+        top = min(top or TOP_OF_MASK, len(opened.classes))
+        folder = _mask_folder(opened, files, out, overlay=overlay)
+        about |= {"task": opened.task} if out is None else {"task": opened.task, "out": str(out)}
+        rows = tally.count(_mask_rows(opened, images, top, batch, folder))
+        kinds = () if folder is None else folder.kinds
+        write_rows(rows, chosen or Format.TABLE, _stdout(), top=top, about=about, measure="share", written=kinds)
     else:
-        with _whole(out) as file:
-            write_rows(rows, form or _by_suffix(out), file, top=top, about=about)
-        if as_json:
-            print_json({**about, "out": str(out), "images": tally.images, "failed": tally.failed})
+        top = min(top or TOP, len(opened.classes))
+        if overlay:
+            raise RecipeError(f"{opened.file}: names whole images, not pixels, so there is no mask; drop --overlay")
+        rows = tally.count(_rows(opened, images, top, batch))
+        if out is None:
+            write_rows(rows, chosen or Format.TABLE, _stdout(), top=top, about=about)
+        else:
+            with _whole(out) as file:
+                write_rows(rows, form or _by_suffix(out), file, top=top, about=about)
+            if as_json:
+                print_json({**about, "out": str(out), "images": tally.images, "failed": tally.failed})
     _finish(tally)
 
 
-def _rows(classifier: Classifier, images: Iterator[tuple[str, Path | bytes]], top: int, batch: int) -> Iterator[Row]:
+def _rows(classifier: Classifier, images: Named, top: int, batch: int) -> Iterator[Row]:
     from tutelage.runtime.probabilities import ranked
 
-    names: deque[str] = deque()
-
-    def sources() -> Iterator[Path | bytes]:
-        for name, image in images:
-            names.append(name)
-            yield image
-
-    for answer in classifier.answers(sources(), batch_size=batch):
+    named = _Waiting(images)
+    for answer in classifier.answers(named.sources(), batch_size=batch):
+        name, _ = named.next()
         if answer.logits is None:
-            yield Row(names.popleft(), (), answer.error)
+            yield Row(name, (), answer.error)
         else:
             best = ranked(answer.logits, top)
-            yield Row(names.popleft(), [(classifier.classes[number], share) for number, share in best])
+            yield Row(name, [(classifier.classes[number], share) for number, share in best])
+
+
+def _mask_rows(segmenter: Segmenter, images: Named, top: int, batch: int, folder: MaskFolder | None) -> Iterator[Row]:
+    from tutelage.cli.masks import shares
+
+    named = _Waiting(images)
+    for answer in segmenter.answers(named.sources(), batch_size=batch):
+        name, image = named.next()
+        if answer.mask is None:
+            yield Row(name, (), answer.error)
+        else:
+            written = {} if folder is None else folder.write(name, image, answer.mask)
+            yield Row(name, shares(answer.mask, segmenter.classes, top), written=written)
+
+
+class _Waiting:
+    """Images that a model has been given and has not answered yet, with their names."""
+
+    def __init__(self, images: Named) -> None:
+        self._images = images
+        self._waiting: deque[tuple[str, Path | bytes]] = deque()
+
+    def sources(self) -> Iterator[Path | bytes]:
+        """Yield the images."""
+        for each in self._images:
+            self._waiting.append(each)
+            yield each[1]
+
+    def next(self) -> tuple[str, Path | bytes]:
+        """Return the one that is answered next."""
+        return self._waiting.popleft()
+
+
+def _mask_folder(
+    segmenter: Segmenter, arguments: Sequence[str], out: Path | None, *, overlay: bool
+) -> MaskFolder | None:
+    from tutelage.cli.masks import MaskFolder
+    from tutelage.errors import RecipeError
+
+    if out is not None:
+        return MaskFolder(out, arguments, segmenter.palette, overlay=overlay)
+    if overlay:
+        raise RecipeError("--overlay writes pictures; say with --out which folder they go into")
+    return None
+
+
+def _stdout() -> TextIO:
+    if hasattr(sys.stdout, "reconfigure"):
+        # File names need not be valid Unicode.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    return sys.stdout
 
 
 def _by_suffix(out: Path) -> Format:

@@ -6,11 +6,14 @@ import csv
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from tutelage.report.words import printable
+
+Measure = Literal["probability", "share"]
+"""What the numbers beside classes are: how probable an image's class is, or the share of its pixels."""
 
 TOGETHER = 500
 """Rows of which a table's widths are made; the next ones get their own, so that any number will do."""
@@ -22,18 +25,24 @@ class Row:
 
     Attributes:
         file: The image.
-        top: The most probable classes with their probabilities, in falling order; empty after a failure.
+        top: The most probable classes with their probabilities, or those of most pixels with their shares, in falling
+            order; empty after a failure.
         error: Why there is no prediction; empty where there is one.
+        written: Files that were made of the image, by what they are.
     """
 
     file: str
     top: Sequence[tuple[str, float]]
     error: str = ""
+    written: Mapping[str, str] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, measure: Measure) -> dict[str, Any]:
         """Return the row as plain data."""
         if self.error:
             return {"file": self.file, "error": self.error}
+        if measure == "share":
+            classes = [{"label": name, "share": share} for name, share in self.top]
+            return {"file": self.file, **self.written, "classes": classes}
         label, probability = self.top[0]
         ranked = [{"label": name, "probability": share} for name, share in self.top]
         return {"file": self.file, "label": label, "probability": probability, "top": ranked}
@@ -48,7 +57,16 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-def write_rows(rows: Iterable[Row], form: Format, file: TextIO, *, top: int, about: Mapping[str, Any]) -> None:
+def write_rows(
+    rows: Iterable[Row],
+    form: Format,
+    file: TextIO,
+    *,
+    top: int,
+    about: Mapping[str, Any],
+    measure: Measure = "probability",
+    written: Sequence[str] = (),
+) -> None:
     """Write rows as they come.
 
     Args:
@@ -57,38 +75,41 @@ def write_rows(rows: Iterable[Row], form: Format, file: TextIO, *, top: int, abo
         file: Where to.
         top: How many classes a row holds; CSV has columns for them.
         about: What a JSON object says beside its ``predictions``.
+        measure: What the numbers are.
+        written: Kinds of files that are made of each image; CSV and tables have columns for them.
     """
     if form is Format.CSV:
-        _write_csv(rows, file, top)
+        _write_csv(rows, file, top, measure, written)
     elif form is Format.JSON:
-        _write_json(rows, file, about)
+        _write_json(rows, file, about, measure)
     elif form is Format.JSONL:
         for row in rows:
-            file.write(json.dumps(row.as_dict(), allow_nan=False) + "\n")
+            file.write(json.dumps(row.as_dict(measure), allow_nan=False) + "\n")
     else:
-        _write_table(rows, file, top)
+        _write_table(rows, file, top, written)
 
 
-def _write_csv(rows: Iterable[Row], file: TextIO, top: int) -> None:
-    more = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+def _write_csv(rows: Iterable[Row], file: TextIO, top: int, measure: Measure, written: Sequence[str]) -> None:
+    more = [name for rank in range(2, top + 1) for name in (f"label_{rank}", f"{measure}_{rank}")]
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["file", "label", "probability", *more, "error"])
+    writer.writerow(["file", *written, "label", measure, *more, "error"])
     for row in rows:
         cells = [cell for name, share in row.top for cell in (name, f"{share:.6g}")]
-        writer.writerow([row.file, *cells, *[""] * (2 * top - len(cells)), row.error])
+        made = [row.written.get(kind, "") for kind in written]
+        writer.writerow([row.file, *made, *cells, *[""] * (2 * top - len(cells)), row.error])
 
 
-def _write_json(rows: Iterable[Row], file: TextIO, about: Mapping[str, Any]) -> None:
+def _write_json(rows: Iterable[Row], file: TextIO, about: Mapping[str, Any], measure: Measure) -> None:
     """Write one object; the counts come last, as they are known last."""
     file.write(json.dumps(about, indent=2, allow_nan=False)[:-2] + ',\n  "predictions": [')
     images = failed = 0
     for row in rows:
-        file.write((",\n    " if images else "\n    ") + json.dumps(row.as_dict(), allow_nan=False))
+        file.write((",\n    " if images else "\n    ") + json.dumps(row.as_dict(measure), allow_nan=False))
         images, failed = images + 1, failed + bool(row.error)
     file.write(f'\n  ],\n  "images": {images},\n  "failed": {failed}\n}}\n')
 
 
-def _write_table(rows: Iterable[Row], file: TextIO, top: int) -> None:
+def _write_table(rows: Iterable[Row], file: TextIO, top: int, written: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -98,13 +119,15 @@ def _write_table(rows: Iterable[Row], file: TextIO, top: int) -> None:
     wide = console if console.is_terminal else Console(file=file, highlight=False, width=10_000)
     for number, part in enumerate(_parts(rows)):
         table = Table(box=None, pad_edge=False, header_style="dim", show_header=number == 0)
-        table.add_column("file", overflow="fold")
+        for title in ("file", *written):
+            table.add_column(title, overflow="fold")
         for rank in range(1, top + 1):
             table.add_column("class" if rank == 1 else f"{rank}.", overflow="fold")
             table.add_column("", justify="right")
         for row in part:
             cells = [Text(cell) for name, share in row.top for cell in (printable(name), f"{share:.1%}")]
-            table.add_row(Text(printable(row.file)), *cells or [Text("failed; see below", "red")])
+            made = [Text(printable(row.written.get(kind, ""))) for kind in written]
+            table.add_row(Text(printable(row.file)), *made, *cells or [Text("failed; see below", "red")])
         wide.print(table)
 
 

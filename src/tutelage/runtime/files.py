@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,36 @@ def find_images(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[tuple[str
         if argument != STDIN:
             _check(argument)
     return (found for argument in arguments for found in _expand(argument, stdin))
+
+
+def searched(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders in which images are looked for; none for files, and for what comes on standard input."""
+    return [
+        _above(argument) if _is_pattern(argument) else Path(argument)
+        for argument in arguments
+        if argument != STDIN and _is_searched(argument)
+    ]
+
+
+def common_folder(arguments: Sequence[str]) -> Path:
+    """Return the innermost folder, as an absolute path, that all named images lie in.
+
+    Those that are named on standard input are taken to lie in the current one.
+    """
+    folders = searched(arguments)
+    files = [Path(argument).parent for argument in arguments if argument != STDIN and not _is_searched(argument)]
+    lists = [Path.cwd()] if STDIN in arguments else []
+    # Not resolved: links are no other place.
+    return Path(os.path.commonpath([os.path.abspath(each) for each in (*folders, *files, *lists)]))  # noqa: PTH100
+
+
+def _is_searched(argument: str) -> bool:
+    return _is_pattern(argument) or Path(argument).is_dir()
+
+
+def _above(pattern: str) -> Path:
+    """Return the folder in front of a pattern's first wildcard."""
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
 
 
 def _check(argument: str) -> None:
