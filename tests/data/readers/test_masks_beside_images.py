@@ -427,3 +427,17 @@ def test_listed_images_without_a_mask_are_named_and_others_are_no_loss(tmp_path:
 def test_a_class_list_may_be_json_with_a_mark_in_front(tmp_path: Path) -> None:
     put(pairs(tmp_path) / "classes.json", b"\xef\xbb\xbf" + json.dumps(["a", "b", "c", "d"]).encode())
     assert read(tmp_path).classes == ("a", "b", "c", "d")
+
+
+def test_a_store_that_forbids_what_it_lacks_is_read_whole(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: str) -> bool:
+        raise PermissionError(path)
+
+    memory.pipe("/t/a/1.png", picture(1))
+    monkeypatch.setattr(memory, "isdir", forbidden)
+    assert unlabeled("memory://t").ids == ("a/1.png",)
+
+
+def test_masks_on_a_store_that_is_not_there_are_an_error(memory: Any) -> None:
+    with pytest.raises(DataError, match="memory://nowhere: is not there"):
+        read("memory://nowhere")

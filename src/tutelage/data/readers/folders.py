@@ -19,12 +19,15 @@ MASKS = ("masks", "annotations", "labels")
 
 
 def is_inside(root: str, name: str) -> bool:
-    """Return whether a folder here, or on a store, has a folder of that name."""
+    """Return whether a folder here, or on a store, has a folder of that name; what cannot be reached is not there."""
     if not is_url(root):
         return is_folder(Path(root).expanduser() / name)
     store, path = connect(root)
-    with reaching(root):
-        return bool(store.isdir(f"{path}/{name}"))
+    try:
+        with reaching(root):
+            return bool(store.isdir(f"{path}/{name}"))
+    except DataError:  # some servers forbid what they do not have
+        return False
 
 
 def masks_beside(root: str) -> list[str]:

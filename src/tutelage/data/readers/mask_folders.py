@@ -10,7 +10,14 @@ from pathlib import Path
 from tutelage.data.mask_codes import MaskReading
 from tutelage.data.problems import Problem
 from tutelage.data.readers.class_lists import find_code
-from tutelage.data.readers.folders import MASKS, check_folder, index_images, is_inside, masks_beside
+from tutelage.data.readers.folders import (
+    MASKS,
+    check_folder,
+    check_remote_folder,
+    index_images,
+    is_inside,
+    masks_beside,
+)
 from tutelage.data.readers.places import is_url
 from tutelage.data.readers.rows import Found, Part, Row, finish, finish_masked
 from tutelage.data.samples import ImageSource, Samples
@@ -88,8 +95,7 @@ def masks_inside(root: str) -> str:
     Raises:
         DataError: There is none, or several, or no ``images/``.
     """
-    if not is_url(root):
-        check_folder(root)
+    (check_remote_folder if is_url(root) else check_folder)(root)
     there = masks_beside(root)
     if not is_inside(root, "images") or not there:
         below = sorted(child.name for child in _children(root) if is_inside(str(child), "images"))
