@@ -130,7 +130,7 @@ def new_student() -> Model:
     """Build the student, at random weights."""
     torch.manual_seed(SEED)
     encoder = build_encoder(STUDENT, pretrained=False, size=SIZE)
-    return Model(encoder, TASKS["classification"].head(encoder.widths["features"], CLASSES))
+    return Model(encoder, TASKS["classification"].head(encoder.widths, CLASSES))
 
 
 class Wide(Encoder):

@@ -138,7 +138,7 @@ def _phase(
 def _model(name: str, classes: int) -> Model:
     torch.manual_seed(SEED)
     encoder = build_encoder(name, pretrained=False, size=SIZE)
-    model = Model(encoder, TASKS["classification"].head(encoder.widths["features"], classes))
+    model = Model(encoder, TASKS["classification"].head(encoder.widths, classes))
     model.to(memory_format=torch.channels_last)
     return model
 

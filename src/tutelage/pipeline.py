@@ -150,7 +150,7 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     pick_device(recipe.device)
     check_places(recipe.data)
     check_models(recipe)
-    data = prepare_data(recipe.data, seed=recipe.seed, **({"task": recipe.task} if recipe.dense else {}))  # TEMP
+    data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task)
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)
     resolved = resolve(recipe, data)
@@ -169,7 +169,7 @@ def check_folds(recipe: Recipe, labeled: Samples, *, seed: int) -> None:
         DataError: There are too few.
     """
     strata = None if recipe.dense else labeled.labels()
-    folds(strata, **({"count": len(labeled)} if recipe.dense else {}), seed=seed, **recipe.choosing)  # TEMP
+    folds(strata, count=len(labeled), seed=seed, **recipe.choosing)
 
 
 def check_places(settings: DataSettings) -> None:
@@ -194,18 +194,12 @@ def check_models(recipe: Recipe) -> None:
     """
     found = (METHODS[name].pairing for name in (recipe.method, *recipe.baselines))
     check_towers(recipe, {pairing for pairing in found if pairing is not None})
-    stride = TASKS[recipe.task].stride
-    for name in recipe.teachers:
-        check_name(
-            name, pretrained=True, size=recipe.views.teacher_size, **({"stride": stride} if stride else {})
-        )  # TEMP
-    pretrained = recipe.start == "pretrained"
-    check_name(
-        recipe.student,
-        pretrained=pretrained,
-        size=recipe.views.student_size,
-        **({"stride": stride} if stride else {}),
-    )  # TEMP
+    kinds = [(recipe.views, TASKS[recipe.task].stride), *([(recipe.plain().views, None)] if recipe.dense else [])]
+    for views, stride in kinds:
+        for name in recipe.teachers:
+            check_name(name, pretrained=True, size=views.teacher_size, stride=stride)
+        pretrained = recipe.start == "pretrained"
+        check_name(recipe.student, pretrained=pretrained, size=views.student_size, stride=stride)
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -62,8 +62,7 @@ class Layout:
             check_places(settings)
         self.grid, self._asked = grid, recipe
         self._check_models(lambda cell: recipe_of(recipe, grid, cell))
-        task = {"task": recipe.task} if recipe.dense else {}  # TEMP
-        self._data = {name: read_parts(settings, **task) for name, settings in data.items()}
+        self._data = {name: read_parts(settings, task=recipe.task) for name, settings in data.items()}
         first = self._any
         assert first.test is not None
         self.test = first.test

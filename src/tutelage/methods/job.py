@@ -98,12 +98,7 @@ class Job:
         if self.validation is not None:
             return [(self.labeled, self.validation)]
         strata = None if self.dense else self.labeled.labels()
-        pairs = folds(
-            strata,
-            **({"count": len(self.labeled)} if self.dense else {}),
-            seed=self.recipe.seed,
-            **self.recipe.choosing,
-        )  # TEMP
+        pairs = folds(strata, count=len(self.labeled), seed=self.recipe.seed, **self.recipe.choosing)
         return [(self.labeled.subset(fit), self.labeled.subset(held)) for fit, held in pairs]
 
     def stage(
@@ -169,9 +164,7 @@ class Job:
 
     def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
         torch.manual_seed(self.recipe.seed)
-        encoder = build_encoder(
-            name, pretrained=pretrained, size=size, **({"stride": self.task.stride} if self.dense else {})
-        )  # TEMP
+        encoder = build_encoder(name, pretrained=pretrained, size=size, stride=self.task.stride)
         model = Model(encoder, self.task.head(encoder.widths, classes or len(self.labeled.classes)))
         model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model

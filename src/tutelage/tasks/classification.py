@@ -20,7 +20,7 @@ class Classification:
 
     name = "classification"
     primary = "accuracy"
-    stride = None
+    stride: int | None = None
 
     def head(self, widths: Mapping[str, int], classes: int) -> Head:
         """Return a linear head on pooled features."""

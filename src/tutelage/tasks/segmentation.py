@@ -18,7 +18,7 @@ class Segmentation:
 
     name = "segmentation"
     primary = "miou"
-    stride = 8
+    stride: int | None = 8
 
     def head(self, widths: Mapping[str, int], classes: int) -> Head:
         """Return DeepLabV3's head on the dense map."""
