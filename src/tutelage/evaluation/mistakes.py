@@ -93,9 +93,14 @@ def thumbnail(source: ImageSource) -> tuple[bytes, str]:
     """
     image = Image.fromarray(decode_pixels(source))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    encoded = io.BytesIO()
+    return encoded(image)
+
+
+def encoded(image: Image.Image) -> tuple[bytes, str]:
+    """Return a small picture, encoded, and its file name's ending."""
+    content = io.BytesIO()
     if max(image.size) <= LOSSLESS:
-        image.save(encoded, "PNG", optimize=True)
-        return encoded.getvalue(), "png"
-    image.save(encoded, "JPEG", quality=82)
-    return encoded.getvalue(), "jpg"
+        image.save(content, "PNG", optimize=True)
+        return content.getvalue(), "png"
+    image.save(content, "JPEG", quality=82)
+    return content.getvalue(), "jpg"

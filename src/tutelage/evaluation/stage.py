@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.samples import Samples
+from torch import Tensor
+
+from tutelage.data.samples import ImageSource, Samples
 from tutelage.evaluation.mistakes import write_mistakes
+from tutelage.evaluation.pixels import predict_masks
+from tutelage.evaluation.worst import write_worst
 from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
+from tutelage.models.model import Model
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
 
@@ -21,7 +26,8 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
 
     Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C], and
     the ``targets``; ``mistakes.json`` and pictures what the student was most surely wrong about (a baseline's are
-    not kept).
+    not kept). Of a dense task the predictions are what was counted of each image's pixels, [N, C, 3], and
+    ``worst.json`` and pictures the images that the student tells worst.
     """
     made_by = list(stages.values())[-1]
     inputs = {"test": None if test is None else test.fingerprint}
@@ -81,6 +87,15 @@ def _work(
         if job.world.first:
             known = {} if job.dense else {"targets": truth}
             save_weights(folder / "predictions.safetensors", {**outcomes, **known})
-            if not job.prefix and not job.dense:
+            if not job.prefix and job.dense:
+                write_worst(folder, test, functools.partial(_masks, job, student), outcomes["student"], chosen)
+            elif not job.prefix:
                 write_mistakes(folder, test, outcomes["student"], chosen)
     return results, cost.as_dict()
+
+
+def _masks(job: Job, student: Model, images: Sequence[ImageSource]) -> Iterator[Tensor]:
+    """Return the class of every pixel of a few images, as the evaluation tells it."""
+    size = job.recipe.views.student_size
+    assert size is not None
+    return predict_masks(student, images, size=size, window=job.recipe.views.window)

@@ -51,9 +51,9 @@ def compare(targets: IntArray, student: IntArray, teacher: IntArray) -> Agreemen
 
 
 def agreement(run: Finished) -> Mapping[str, Any] | None:
-    """Return the table and a sentence; ``None`` without predictions of both."""
+    """Return the table and a sentence; ``None`` without logits of both."""
     predictions, adapted = run.predictions.get("evaluate"), run.stages.get("adapt")
-    if predictions is None or adapted is None:
+    if predictions is None or adapted is None or run.dense:
         return None
     targets = predictions["targets"].numpy()
     student, teacher = (predictions[name].argmax(1).numpy() for name in ("student", adapted["results"]["chosen"]))

@@ -58,9 +58,9 @@ def reliability_bins(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int 
 
 
 def calibration(run: Finished) -> dict[str, Any] | None:
-    """Return the student's reliability diagram, its numbers, and a sentence; ``None`` without predictions."""
+    """Return the student's reliability diagram, its numbers, and a sentence; ``None`` without logits."""
     predictions = run.predictions.get("evaluate")
-    if predictions is None:
+    if predictions is None or run.dense:
         return None
     confidence, predicted = predictions["student"].softmax(1).max(1)
     found = reliability_bins(confidence.numpy(), (predicted == predictions["targets"]).numpy())

@@ -7,7 +7,9 @@ from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.intervals import Interval, paired_difference, wilson
-from tutelage.report.numbers import between, decimal, duration, flops, parameters, percent, signed, whole
+from tutelage.report.numbers import between, duration, flops, parameters, signed, whole
+from tutelage.report.overlap import iou_difference, iou_interval
+from tutelage.report.tasks import METRICS, task_words
 from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, verdict
 
 
@@ -17,10 +19,12 @@ def models(run: Finished) -> list[dict[str, Any]]:
     tested = data["metrics"]["test"] is not None
     which = "test" if tested else "val"
     cost = data["cost"]
-    student = _row(run, short_name(data["student"]["name"]), "the student", data["metrics"][which])
+    shown = short_name(data["student"]["name"])
+    student = _row(run, shown, "the student", data["metrics"][which], "evaluate", "student")
     rows = [student | _costs(data["student"]["params"], cost) | {"kind": "student"}]
     for name, baseline in data["baselines"].items():
-        row = _row(run, short_name(data["student"]["name"]), baseline_words(data, name), baseline["metrics"][which])
+        metrics, stage = baseline["metrics"][which], f"{name}-evaluate"
+        row = _row(run, shown, baseline_words(data, name), metrics, stage, "student")
         rows.append(row | _costs(data["student"]["params"], baseline["cost"]) | {"kind": "baseline"})
     if "adapt" in run.stages:
         adapted = run.stages["adapt"]["results"]
@@ -29,7 +33,7 @@ def models(run: Finished) -> list[dict[str, Any]]:
             note = f"the teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
             if mode == adapted["chosen"]:
                 note += "; it taught the student"
-            row = _row(run, short_name(data["teacher"]["name"]), note, metrics)
+            row = _row(run, short_name(data["teacher"]["name"]), note, metrics, "evaluate", mode)
             spent = _costs(data["teacher"].get("params"), run.stages[f"adapt-{mode}"]["cost"])
             rows.append(row | spent | {"kind": "teacher"})
     return rows
@@ -53,22 +57,39 @@ def verdicts(run: Finished) -> list[str]:
     return [*sentences, *collapses(data)]
 
 
-def _row(run: Finished, name: str, note: str, metrics: Mapping[str, float]) -> dict[str, Any]:
-    interval = None
-    if run.data["metrics"]["test"] is not None:
-        images = run.data["images"]["test"]
-        interval = wilson(round(metrics["accuracy"] * images), images)
+def _row(
+    run: Finished, name: str, note: str, metrics: Mapping[str, float], stage: str, predicted: str
+) -> dict[str, Any]:
+    """Return a model's row.
+
+    Args:
+        run: The run.
+        name: The model's.
+        note: What model it is.
+        metrics: What it reaches.
+        stage: That keeps its predictions.
+        predicted: Their name there.
+    """
+    words = task_words(run.data)
+    interval = None if run.data["metrics"]["test"] is None else _interval(run, metrics, stage, predicted)
     return {
         "name": name,
         "note": note,
-        "at": metrics["accuracy"],
+        "at": metrics[words.primary],
         "interval": interval,
-        "accuracy": percent(metrics["accuracy"]),
+        "score": words.metric.words(metrics[words.primary]),
         "range": "" if interval is None else between(*interval),
-        "macro_f1": decimal(metrics["macro_f1"]),
-        "nll": decimal(metrics["nll"]),
-        "ece": decimal(metrics["calibration_error"]),
+        "others": [METRICS[key].words(metrics[key]) for key in words.others],
     }
+
+
+def _interval(run: Finished, metrics: Mapping[str, float], stage: str, predicted: str) -> Interval | None:
+    """Return the interval of a model's primary metric; ``None`` where what it takes was not kept."""
+    if not run.dense:
+        images = run.data["images"]["test"]
+        return wilson(round(metrics["accuracy"] * images), images)
+    kept = run.predictions.get(stage)
+    return None if kept is None else iou_interval(kept[predicted].numpy())
 
 
 def _costs(params: int | None, cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,10 +97,12 @@ def _costs(params: int | None, cost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(run: Finished, name: str) -> Interval | None:
-    """Return the interval of the student's lead over a baseline, from the images that just one of them got right."""
+    """Return the interval of the student's lead over a baseline, image by image."""
     ours, theirs = run.predictions.get("evaluate"), run.predictions.get(f"{name}-evaluate")
     if ours is None or theirs is None:
         return None
+    if run.dense:
+        return iou_difference(ours["student"].numpy(), theirs["student"].numpy())
     right = ours["student"].argmax(1) == ours["targets"]
     other = theirs["student"].argmax(1) == theirs["targets"]
     return paired_difference(int((right & ~other).sum()), int((other & ~right).sum()), len(right))

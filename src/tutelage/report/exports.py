@@ -7,6 +7,7 @@ from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, milliseconds, percent, plural, size, times, whole
+from tutelage.report.tasks import score, task_words
 
 FORMS = {"onnx": "ONNX", "torch": "torch.export", "int8": "ONNX, INT8"}
 """How exported forms are called; others go by their own names."""
@@ -26,8 +27,8 @@ def forms(run: Finished) -> list[dict[str, str]]:
             {
                 "name": FORMS.get(name, name),
                 "size": size(form.get("bytes")),
-                "accuracy": percent(metrics["accuracy"]) if metrics else MISSING,
-                "check": _check(form),
+                "score": percent(score(run.data, metrics)) if metrics else MISSING,
+                "check": _check(form, dense=run.dense),
                 "kept": "" if form.get("kept", True) else "not kept",
             }
         )
@@ -35,18 +36,20 @@ def forms(run: Finished) -> list[dict[str, str]]:
 
 
 def sentences(run: Finished) -> list[str]:
-    """Return what INT8 costs in accuracy, and why it was not kept if it was not."""
+    """Return what INT8 costs, and why it was not kept if it was not."""
     found = []
     loss = (run.data.get("exported") or {}).get("int8_loss")
     if loss is not None:
+        name = task_words(run.data).metric.name
         if percent(abs(loss)) == percent(0):
-            found.append("INT8 costs no accuracy on the test images.")
+            found.append(f"INT8 costs no {name} on the test images.")
         else:
             effect = "costs" if loss > 0 else "gains"
-            found.append(f"INT8 {effect} {100 * abs(loss):.1f} points of accuracy on the test images.")
+            found.append(f"INT8 {effect} {100 * abs(loss):.1f} points of {name} on the test images.")
     int8 = run.stages.get("export", {}).get("results", {}).get("int8")
     if int8 and not int8.get("kept", True):
-        why = int8.get("why") or f"it agrees with the float file on {percent(int8.get('agreement'))} of the images"
+        of = "pixels" if run.dense else "images"
+        why = int8.get("why") or f"it agrees with the float file on {percent(int8.get('agreement'))} of the {of}"
         found.append(f"The INT8 form was not kept: {str(why).rstrip('.')}.")
     return found
 
@@ -102,10 +105,11 @@ def _time(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return (MISSING, "") if row is None else (milliseconds(row["p50_ms"]), milliseconds(row["p95_ms"]))
 
 
-def _check(form: Mapping[str, Any]) -> str:
+def _check(form: Mapping[str, Any], *, dense: bool) -> str:
     """Return how far a form's answers are from those of what it was made from."""
     if form.get("agreement") is not None:
-        images = f" of {plural(form['images'], 'unlabeled image')}" if form.get("images") else ""
+        pixels = " of the pixels" if dense else ""
+        images = f"{pixels} of {plural(form['images'], 'unlabeled image')}" if form.get("images") else pixels
         return f"the float file's answer on {percent(form['agreement'])}{images}"
     parity = form.get("parity")
     if parity is None:

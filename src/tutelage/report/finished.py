@@ -14,6 +14,8 @@ from torch import Tensor
 
 from tutelage.errors import RunError
 from tutelage.evaluation.mistakes import MISTAKES
+from tutelage.evaluation.worst import WORST
+from tutelage.report.tasks import task_words
 from tutelage.run import MANIFEST, SCHEMA
 
 
@@ -26,10 +28,13 @@ class Finished:
         data: The content of ``results.json``.
         stages: The manifest of each stage by name, in order.
         histories: Loss curves by stage and phase.
-        predictions: Test logits [N, C] of each model, and ``targets`` [N], by the stage that made them; empty
-            without test data.
+        predictions: Test logits [N, C] of each model, and ``targets`` [N], by the stage that made them; of a task
+            that is told for every pixel, pixels in intersection, prediction and truth [N, C, 3]. Empty without test
+            data.
         mistakes: The student's most confident mistakes as the evaluation describes them, each with its ``picture``,
             encoded; empty if an older version evaluated it.
+        worst: The test images whose pixels the student tells worst, as the evaluation describes them, each with its
+            ``pictures``, encoded; empty but for a task that is told for every pixel.
         recipe: The resolved recipe, as YAML.
     """
 
@@ -39,7 +44,13 @@ class Finished:
     histories: Mapping[str, Mapping[str, list[dict[str, float]]]]
     predictions: Mapping[str, Mapping[str, Tensor]]
     mistakes: Sequence[Mapping[str, Any]]
+    worst: Sequence[Mapping[str, Any]]
     recipe: str
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel is told apart."""
+        return task_words(self.data).dense
 
 
 def read_run(folder: Path) -> Finished:
@@ -61,14 +72,15 @@ def read_run(folder: Path) -> Finished:
             histories[name] = _json(place / "history.json", "")
         if (place / "predictions.safetensors").exists():
             predictions[name] = _tensors(place / "predictions.safetensors")
-    mistakes = _mistakes(folder / data["folders"]["evaluate"])
+    evaluated = folder / data["folders"]["evaluate"]
+    mistakes, worst = _mistakes(evaluated), _worst(evaluated)
     try:
         recipe = (folder / "recipe.yaml").read_text()
     except OSError as error:
         raise RunError(
             f"{folder / 'recipe.yaml'}: cannot be read ({error.strerror}); run the recipe again"
         ) from error
-    return Finished(folder, data, stages, histories, predictions, mistakes, recipe)
+    return Finished(folder, data, stages, histories, predictions, mistakes, worst, recipe)
 
 
 def _json(path: Path, missing: str) -> dict[str, Any]:
@@ -85,15 +97,28 @@ def _mistakes(place: Path) -> list[Mapping[str, Any]]:
     """Return the mistakes whose pictures are still there."""
     if not (place / MISTAKES).exists():
         return []
+    found = [(each, _picture(place, each["picture"])) for each in _json(place / MISTAKES, "")["mistakes"]]
+    return [{**each, "picture": picture} for each, picture in found if picture is not None]
+
+
+def _worst(place: Path) -> list[Mapping[str, Any]]:
+    """Return the worst images whose pictures are all still there."""
+    if not (place / WORST).exists():
+        return []
     found: list[Mapping[str, Any]] = []
-    for mistake in _json(place / MISTAKES, "")["mistakes"]:
-        try:
-            # Nothing but a file of the stage's own goes into the page.
-            picture = (place / Path(mistake["picture"]).name).read_bytes()
-        except OSError:
-            continue
-        found.append({**mistake, "picture": picture})
+    for each in _json(place / WORST, "")["worst"]:
+        pictures = {part: _picture(place, name) for part, name in each["pictures"].items()}
+        if None not in pictures.values():
+            found.append({**each, "pictures": pictures})
     return found
+
+
+def _picture(place: Path, name: str) -> bytes | None:
+    """Return the content of a stage's own file: no other gets into the page; ``None`` if it is gone."""
+    try:
+        return (place / Path(name).name).read_bytes()
+    except OSError:
+        return None
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:

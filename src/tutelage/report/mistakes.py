@@ -15,7 +15,7 @@ ENCODED = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 def mistakes(run: Finished) -> list[dict[str, str]]:
     """Return each mistake with its picture as a ``data:`` address, the most confident first."""
-    return [_shown(mistake, kind) for mistake in run.mistakes if (kind := _type(mistake["picture"]))]
+    return [_shown(mistake, kind) for mistake in run.mistakes if (kind := picture_type(mistake["picture"]))]
 
 
 def _shown(mistake: Mapping[str, Any], kind: str) -> dict[str, str]:
@@ -39,5 +39,6 @@ def _shown(mistake: Mapping[str, Any], kind: str) -> dict[str, str]:
     }
 
 
-def _type(picture: bytes) -> str:
+def picture_type(picture: bytes) -> str:
+    """Return the type of an encoded image, as ``data:`` addresses say it; empty for what may not be shown."""
     return next((kind for start, kind in ENCODED.items() if picture.startswith(start)), "")

@@ -12,6 +12,8 @@ from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
 from tutelage.report.rounds import rounds
+from tutelage.report.segments import segments, worst
+from tutelage.report.tasks import METRICS, task_words
 from tutelage.report.template import template
 from tutelage.report.words import distilled, headline, usage
 from tutelage.run import write_whole
@@ -31,9 +33,12 @@ def write_page(folder: Path) -> Path:
 
 def render_page(run: Finished) -> str:
     """Return the page; everything that comes from the run is escaped."""
-    rows = comparison.models(run)
+    rows, words = comparison.models(run), task_words(run.data)
     return template("page.html").render(
         data=run.data,
+        task=words,
+        compared=[METRICS[key].title for key in (words.primary, *words.others)],
+        judged=[METRICS[key].title for key in (words.primary, *words.judged)],
         headline=headline(run.data),
         facts=sections.facts(run),
         models=rows,
@@ -48,6 +53,8 @@ def render_page(run: Finished) -> str:
         curves=sections.curves(run),
         errors=sections.errors(run),
         mistakes=mistakes(run),
+        segments=segments(run),
+        worst=worst(run),
         forms=exports.forms(run),
         form_sentences=exports.sentences(run),
         latency=exports.latency(run),
@@ -56,7 +63,7 @@ def render_page(run: Finished) -> str:
         problems=problems(run),
         recipe=run.recipe,
         folder=run.folder.as_posix(),
-        usage="\n".join(usage(run.folder)),
+        usage="\n".join(usage(run.folder, words)),
     )
 
 

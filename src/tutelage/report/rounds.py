@@ -7,6 +7,7 @@ from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, percent, whole
+from tutelage.report.tasks import task_words
 
 NAMED = 10
 """Most classes without an image that are named."""
@@ -23,7 +24,7 @@ def rounds(run: Finished) -> dict[str, Any] | None:
     learned = [each for each in found if each["learned"] is not None]
     names = list(learned[0]["learned"]["classes"])
     return {
-        "rows": [_row(each) for each in found],
+        "rows": [_row(each, task_words(run.data).primary) for each in found],
         "missing": [
             f"In round {each['round']} no image is of class {_named(each['learned']['missing'])}."
             for each in learned
@@ -37,9 +38,9 @@ def rounds(run: Finished) -> dict[str, Any] | None:
     }
 
 
-def _row(found: Mapping[str, Any]) -> dict[str, str]:
+def _row(found: Mapping[str, Any], primary: str) -> dict[str, str]:
     learned = found["learned"]
-    row = {"round": str(found["round"]), "accuracy": percent(found["val"]["accuracy"])}
+    row = {"round": str(found["round"]), "accuracy": percent(found["val"][primary])}
     if learned is None:
         return row | dict.fromkeys(("kept", "share", "fewest", "most", "agreement"), MISSING)
     ordered = sorted(learned["classes"].items(), key=lambda each: each[1])

@@ -22,6 +22,7 @@ from tutelage.report.numbers import (
     whole,
 )
 from tutelage.report.pictures import curve
+from tutelage.report.tasks import METRICS, task_words
 from tutelage.report.words import GROUPS
 
 MATRIX_CLASSES = 40
@@ -34,18 +35,18 @@ SHOWN_CLASSES = 20
 
 def facts(run: Finished) -> list[tuple[str, str]]:
     """Return the numbers that matter most, each with what it is."""
-    data, cost = run.data, run.data["cost"]
+    data, cost, words = run.data, run.data["cost"], task_words(run.data)
     test, labels = data["metrics"]["test"], data["labels"]
     shown = ("on test images", test) if test else ("on held-out labels", data["metrics"]["val"])
     onnx = (data.get("export") or {}).get("onnx", {}).get("bytes")
     learned = any(name in run.stages for name in UNLABELED)
     unlabeled = f", {plural(data['images']['transfer'], 'unlabeled image')}" if learned else ""
     return [
-        (percent(shown[1]["accuracy"]), f"accuracy {shown[0]}"),
+        (words.metric.words(shown[1][words.primary]), f"{words.metric.name} {shown[0]}"),
         (parameters(data["student"]["params"]), f"parameters, {size(onnx)} as ONNX" if onnx else "parameters"),
         (
             whole(labels["images"]),
-            f"labels in {plural(labels['classes'], 'class', 'classes')}{unlabeled}",
+            f"{words.labels} {plural(labels['classes'], 'class', 'classes')}{unlabeled}",
         ),
         (duration(cost["seconds"]), f"in all, {flops(cost['flops'])}FLOP on {_device(run)}"),
     ]
@@ -53,7 +54,7 @@ def facts(run: Finished) -> list[tuple[str, str]]:
 
 def candidates(run: Finished) -> list[dict[str, Any]]:
     """Return a table for each stage that chose: all its candidates, the best first."""
-    tables = []
+    tables, words = [], task_words(run.data)
     for name, stage in run.stages.items():
         results = stage["results"]
         if "judged" not in results or "chosen" not in results:  # those of a mode are all where modes are chosen
@@ -62,6 +63,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
         rows = []
         for choice in results["judged"]:
             group, setting = GROUPS.get(choice["group"], (choice["group"], ""))
+            setting = words.settings.get(choice["group"], setting)
             mark = ""
             if choice in kept:
                 mark = "chosen"
@@ -72,9 +74,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
                     "group": group,
                     "setting": f"{setting} {choice['candidate'].removeprefix(choice['group'] + '-')}".strip(),
                     "variant": {"raw": "last", "average": "averaged"}.get(choice["variant"], choice["variant"]),
-                    "accuracy": percent(choice["metrics"]["accuracy"]),
-                    "macro_f1": decimal(choice["metrics"]["macro_f1"]),
-                    "nll": decimal(choice["metrics"]["nll"]),
+                    "scores": [METRICS[key].words(choice["metrics"][key]) for key in (words.primary, *words.judged)],
                     "mark": mark,
                 }
             )
@@ -95,9 +95,9 @@ def curves(run: Finished) -> list[dict[str, str]]:
 
 
 def errors(run: Finished) -> dict[str, Any] | None:
-    """Return where the student errs on the test set: matrix or pairs, and classes; ``None`` without predictions."""
+    """Return where the student errs on the test set: matrix or pairs, and classes; ``None`` without logits."""
     predictions = run.predictions.get("evaluate")
-    if predictions is None:
+    if predictions is None or run.dense:
         return None
     names = run.stages["data"]["results"]["classes"]
     targets, predicted = predictions["targets"].numpy(), predictions["student"].argmax(1).numpy()
@@ -153,7 +153,7 @@ def costs(run: Finished) -> list[dict[str, str]]:
 def images(run: Finished) -> list[tuple[str, str]]:
     """Return how many images each part of the data has."""
     counts = run.data["images"]
-    words = {"labeled": "labels to train on", "validation": "validation images", "test": "test images"}
+    words = {"labeled": task_words(run.data).trained_on, "validation": "validation images", "test": "test images"}
     if "distill" in run.stages:
         words["transfer"] = "unlabeled images to distill on"
     if "self-distill" in run.stages:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.report.numbers import MISSING, duration, flops, parameters, percent
+from tutelage.report.tasks import score, task_words
 from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, usage, verdict
 
 MADE = {
@@ -33,7 +34,7 @@ def summary(data: Mapping[str, Any], folder: Path) -> RenderableType:
         Text.assemble(f"{folder.as_posix()}/{name:{width}}", ("  " + what, "dim"), overflow="fold")
         for name, what in MADE.items()
     ]
-    code = [Text(line, "cyan", overflow="fold") for line in usage(folder)]
+    code = [Text(line, "cyan", overflow="fold") for line in usage(folder, task_words(data))]
     parts = ([_models(data)], sentences, made, code)
     return Group(*(line for part in parts if part for line in (*part, "")))
 
@@ -44,22 +45,22 @@ def _models(data: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     # Text, never markup: names may hold square brackets.
-    for title in ("accuracy" if tested else "held out", "params", "time", "FLOPs"):
+    for title in (task_words(data).metric.name if tested else "held out", "params", "time", "FLOPs"):
         table.add_column(Text(title), justify="right")
 
-    def add(name: str, note: str, accuracy: float, *costs: str, style: str = "") -> None:
-        table.add_row(Text.assemble((name, style), (f"  {note}", "dim")), Text(percent(accuracy), style), *costs)
+    def add(name: str, note: str, metrics: Mapping[str, float], *costs: str, style: str = "") -> None:
+        reached = Text(percent(score(data, metrics)), style)
+        table.add_row(Text.assemble((name, style), (f"  {note}", "dim")), reached, *costs)
 
     student, size = short_name(data["student"]["name"]), parameters(data["student"]["params"])
-    add(student, "student", data["metrics"][which]["accuracy"], size, *_spent(data["cost"]), style="bold")
+    add(student, "student", data["metrics"][which], size, *_spent(data["cost"]), style="bold")
     for name, baseline in data["baselines"].items():
-        accuracy = baseline["metrics"][which]["accuracy"]
-        add(student, baseline_words(data, name), accuracy, size, *_spent(baseline["cost"]))
+        add(student, baseline_words(data, name), baseline["metrics"][which], size, *_spent(baseline["cost"]))
     for mode, metrics in data["teacher_metrics"].items():
         teacher = data["teacher"]
         note = f"teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
         costs = (parameters(teacher.get("params")), MISSING, MISSING)
-        add(short_name(teacher["name"]), note, metrics["accuracy"], *costs)
+        add(short_name(teacher["name"]), note, metrics, *costs)
     return table
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.report.numbers import parameters, percent, plural
+from tutelage.report.tasks import TASKS, TaskWords, score, task_words
 
 GROUPS = {
     "probe": ("Linear probe", "penalty"),
@@ -35,11 +36,12 @@ def headline(data: Mapping[str, Any]) -> str:
     """
     size = parameters(data["student"]["params"])
     who = f"{_article(size)} {size}-parameter {short_name(data['student']['name'])}"
+    reaches = f"{who} reaches {task_words(data).reached}"
     test = data["metrics"]["test"]
     if test is None:
-        held_out = percent(data["metrics"]["val"]["accuracy"])
-        return f"{who} reaches {held_out} on held-out labels; no test set was given"
-    sentence = f"{who} reaches {percent(test['accuracy'])} on {plural(data['images']['test'], 'test image')}"
+        held_out = percent(score(data, data["metrics"]["val"]))
+        return f"{reaches}{held_out} on held-out labels; no test set was given"
+    sentence = f"{reaches}{percent(score(data, test))} on {plural(data['images']['test'], 'test image')}"
     for name in data["baselines"]:
         return f"{sentence}, {_compared(gain(data, name))} the same student {baseline_words(data, name)}"
     return sentence
@@ -85,10 +87,8 @@ def distilled(data: Mapping[str, Any]) -> bool:
 
 
 def gain(data: Mapping[str, Any], name: str) -> float:
-    """Return how much higher the student's test accuracy is than a baseline's."""
-    ours: float = data["metrics"]["test"]["accuracy"]
-    theirs: float = data["baselines"][name]["metrics"]["test"]["accuracy"]
-    return ours - theirs
+    """Return how much higher the student's primary metric is on the test set than a baseline's."""
+    return score(data, data["metrics"]["test"]) - score(data, data["baselines"][name]["metrics"]["test"])
 
 
 def baseline_words(data: Mapping[str, Any], name: str) -> str:
@@ -98,11 +98,11 @@ def baseline_words(data: Mapping[str, Any], name: str) -> str:
     return "trained from scratch" if data["start"] == "random" else "finetuned on the labels alone"
 
 
-def usage(folder: Path) -> tuple[str, ...]:
+def usage(folder: Path, task: TaskWords = TASKS["classification"]) -> tuple[str, ...]:
     """Return the lines of Python that use a run's model."""
     # JSON's quoting is Python's too, for whatever a path may hold.
     where = json.dumps(folder.as_posix(), ensure_ascii=False)
-    return ("import tutelage", f"model = tutelage.load_model({where})", 'print(model.predict("picture.png"))')
+    return ("import tutelage", f"model = tutelage.load_model({where})", task.use)
 
 
 def printable(name: str) -> str:

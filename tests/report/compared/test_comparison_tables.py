@@ -110,10 +110,10 @@ def test_choices_that_were_not_varied_have_no_table(make_comparison: Make) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("accuracy", "Accuracy"), ("miou", "mIoU"), ("balanced_accuracy", "Balanced accuracy")]
+    ("name", "words"), [("accuracy", "Accuracy"), ("miou", "Mean IoU"), ("balanced_accuracy", "Balanced accuracy")]
 )
 def test_metrics_are_called_by_their_names(name: str, words: str) -> None:
-    assert tables.metric(Comparison({"metric": name}, ())) == words
+    assert tables.metric(Comparison({"metric": name}, ())).title == words
 
 
 def test_what_is_not_known_is_not_said() -> None:

@@ -42,14 +42,13 @@ def render_comparison(comparison: Comparison) -> str:
     # Only its first sentence is a headline.
     headline, end, more = headline.partition(". ")
     images, unfinished = about.get("test_images"), tables.unfinished(comparison)
-    score = metric.lower() if metric.istitle() else metric
-    scored = f"{score} on {plural(images, 'test image')}" if images else score
+    scored = f"{metric.name} on {plural(images, 'test image')}" if images else metric.name
     return template("compared/page.html").render(
         version=versions()["tutelage"],
         over=[part for part in ("comparison", about.get("task"), scored, unfinished) if part],
         headline=headline.removesuffix("."),
         verdicts=[*([more] if end else []), *rest],
-        metric=metric,
+        metric=metric.title,
         results=tables.results(comparison),
         label_pictures=_label_pictures(comparison),
         compute_pictures=_compute_pictures(comparison),

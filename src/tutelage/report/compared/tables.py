@@ -14,16 +14,13 @@ from tutelage.comparison.table import BEST, Comparison
 from tutelage.comparison.verdict import contender_words, group_words
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import MISSING, duration, flops, percent, plural, signed, times, whole
+from tutelage.report.tasks import Metric, named_metric
 from tutelage.report.words import GROUPS, short_name
 
-METRICS = {"miou": "mIoU", "macro_f1": "Macro F1"}
-"""Metrics whose names are no words."""
 
-
-def metric(comparison: Comparison) -> str:
-    """Return what the score is: ``Accuracy``."""
-    name = str(comparison.about.get("metric", "score"))
-    return METRICS.get(name, name.replace("_", " ").capitalize())
+def metric(comparison: Comparison) -> Metric:
+    """Return how the score is written."""
+    return named_metric(str(comparison.about.get("metric", "score")))
 
 
 def results(comparison: Comparison) -> list[dict[str, Any]]:

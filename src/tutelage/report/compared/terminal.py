@@ -33,7 +33,7 @@ def show_comparison(console: Console, comparison: Comparison, folder: Path) -> N
     """
     for group, members in ranked(comparison).items():
         console.print(_text(tables.title(group), "bold"))
-        console.print(_table(tables.metric(comparison), members))
+        console.print(_table(tables.metric(comparison).name, members))
         console.print()
     unfinished = tables.unfinished(comparison)
     for sentence in [*verdicts(comparison), *([f"{unfinished} are there."] if unfinished else [])]:
@@ -49,7 +49,7 @@ def _table(metric: str, members: Sequence[Summary]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     # The one column that may be folded: numbers stay whole.
     table.add_column("", overflow="fold")
-    for title in (metric.lower(), "runs", "gain", "95% interval", "FLOPs", "time"):
+    for title in (metric, "runs", "gain", "95% interval", "FLOPs", "time"):
         table.add_column(_text(title), justify="right", no_wrap=True)
     for place, member in enumerate(members):
         style, spent, gain = "" if place else "bold", member.pretraining, member.gain
