@@ -12,6 +12,7 @@ from tutelage.models.preprocess import (
     Preprocess,
     TextPreprocess,
 )
+from tutelage.models.segmentation_head import SegmentationHead
 from tutelage.models.sources import SOURCES, Source, build_encoder, check_name
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PairInputs",
     "PairPreprocess",
     "Preprocess",
+    "SegmentationHead",
     "Source",
     "TextPreprocess",
     "build_encoder",
