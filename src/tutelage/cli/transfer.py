@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 def transfer(
     recipe: Annotated[Path | None, typer.Argument(help="Recipe file (YAML); flags override its keys.")] = None,
     task: Annotated[str | None, typer.Option(help="What is to be learned: classification, or segmentation.")] = None,
-    labeled: Annotated[str | None, typer.Option(help="Labeled data: a folder per class (or images/ and masks/), or a built-in name.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Labels to use: N per class (or masks in all), max:N, P%, or all.")] = None,
+    labeled: Annotated[
+        str | None,
+        typer.Option(help="Labeled data: a folder per class (or images/ and masks/), or a built-in name."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Labels to use: N per class (or masks in all), max:N, P%, or all.")
+    ] = None,
     test: Annotated[str | None, typer.Option(help="Labeled data to report on; never trains or chooses.")] = None,
     transfer: Annotated[
         str | None, typer.Option(help="Unlabeled data; all labeled data, without labels, if not given.")
