@@ -37,7 +37,7 @@ with world("cpu") as here:
         tiny_captioned(), {"view": ViewGroup(CROPS, 8)}, batch_size=4, seed=0, rank=here.rank, world=here.size
     )
     for phase in (tiny_phase, tiny_patches_phase, tiny_bank_phase, tiny_pairs_phase):
-        model = tiny_model(norm="layer")
+        model = tiny_model(norm="layer", behind=True)
         trained = train(phase(loader=loader), model, world=here, seed=0, progress=Quiet())
         assert here.total(1.0) == here.size == 2
         assert trained.cost.images == 24
@@ -65,10 +65,10 @@ def two_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("phase", [tiny_phase, tiny_patches_phase, tiny_bank_phase, tiny_pairs_phase])
 def test_two_processes_train_as_one_does(two_processes: Path, phase: Callable[[], Phase], rank: int) -> None:
-    # With a head that is read, with one that gets no gradient, with rows that the other process has seen, and with
+    # With a head that is read, with parts that get no gradient, with rows that the other process has seen, and with
     # pairs that are told apart from its own.
-    alone = run(phase(), tiny_model(norm="layer")).raw
-    together = tiny_model(norm="layer")
+    alone = run(phase(), tiny_model(norm="layer", behind=True)).raw
+    together = tiny_model(norm="layer", behind=True)
     load_weights(two_processes / f"{phase.__name__}-{rank}.safetensors", together)
     for name, value in together.state_dict().items():
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5)

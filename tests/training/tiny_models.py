@@ -31,15 +31,18 @@ CPU = World(torch.device("cpu"))
 
 
 class TinyEncoder(Encoder):
-    def __init__(self, *, norm: str = "batch", dropout: float = 0.0) -> None:
+    def __init__(self, *, norm: str = "batch", dropout: float = 0.0, behind: bool = False) -> None:
         super().__init__("tiny", ImagePreprocess(8), {"features": WIDTH, "patches": WIDTH}, pretrained=False)
         self.conv = nn.Conv2d(3, WIDTH, 3, stride=2, padding=1)
         self.norm: nn.Module = nn.BatchNorm2d(WIDTH) if norm == "batch" else nn.GroupNorm(1, WIDTH)
         self.dropout = nn.Dropout(dropout)
+        # What many encoders have between their dense map and what they pool.
+        self.behind: nn.Module = nn.Linear(WIDTH, WIDTH) if behind else nn.Identity()
 
     def encode(self, inputs: Any, needs: Any) -> Outputs:
         patches = self.dropout(self.norm(self.conv(inputs)).relu())
-        return Outputs(features=patches.mean((2, 3)), patches=patches)
+        features = self.behind(patches.mean((2, 3))) if "features" in needs else None
+        return Outputs(features=features, patches=patches)
 
 
 class TinyText(Encoder):

@@ -150,8 +150,12 @@ class _Trainer:
         self.trainable = [parameter for group in groups for parameter in group["params"]]
         self.module: nn.Module = self.inner
         if world.size > 1:
+            # What encoders have behind their dense map gets no gradient where that is all that is read.
+            read = {self.inner.model.head.reads} | set().union(*phase.student_needs().values())
             self.module = DistributedDataParallel(
-                self.inner, device_ids=None if world.device.type == "cpu" else [world.device]
+                self.inner,
+                device_ids=None if world.device.type == "cpu" else [world.device],
+                find_unused_parameters="patches" in read,
             )
         self.average = WeightAverage(model, self.schedule.average) if self.schedule.average else None
         self.done = 0
