@@ -3,174 +3,47 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
+from tests.recipes.cells import (
+    CELLS,
+    CLASSIFICATION,
+    COMMANDS,
+    FOLDER,
+    NAMES,
+    PUBLISHED,
+    SEGMENTATION,
+    Command,
+    expected_flops,
+    makers,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
+from tutelage.checks import check
 from tutelage.data.readers import read_samples
 from tutelage.errors import DataError
 from tutelage.methods import METHODS
 from tutelage.methods.labeling import unlabeled_rows
 from tutelage.models import build_encoder
-from tutelage.pipeline import check
-from tutelage.recipe import Recipe, headline, load_recipe, parse_setting
-
-FOLDER = Path(__file__).parents[2] / "recipes" / "vfm_kt"
-PUBLISHED: dict[str, Any] = yaml.safe_load((FOLDER / "published.yaml").read_text())
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "published")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A printed ``tutelage compare``.
-
-    Attributes:
-        name: The recipe's file, without its ending.
-        methods: Compared.
-        labels: As asked for.
-        transfers: Paths of the transfer sets, by name.
-        settings: Of ``--set``.
-        out: The folder.
-        recipe: The recipe with the settings.
-    """
-
-    name: str
-    methods: tuple[str, ...]
-    labels: tuple[str, ...]
-    transfers: Mapping[str, str]
-    settings: Mapping[str, Any]
-    out: str
-    recipe: Recipe
-
-
-def commands(name: str) -> list[Command]:
-    """Return the commands that a recipe's comments print."""
-    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
-    comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-    words = [shlex.split(line) for line in comments.replace("\\\n", "").splitlines() if line.startswith("tutelage ")]
-    return [_command(name, each) for each in words]
-
-
-def _command(name: str, words: list[str]) -> Command:
-    assert words[:3] == ["tutelage", "compare", f"recipes/vfm_kt/{name}.yaml"]
-    given: dict[str, list[str]] = {}
-    for flag, value in zip(words[3::2], words[4::2], strict=True):
-        given.setdefault(flag, []).append(value)
-    assert given.keys() <= {"--methods", "--labels", "--seeds", "--start", "--transfer", "--set", "--out"}
-    assert (given["--seeds"], given["--start"]) == (["3"], ["random"])
-    settings = dict(parse_setting(setting) for setting in given.get("--set", []))
-    return Command(
-        name,
-        tuple(given["--methods"][0].split(",")),
-        tuple(given["--labels"][0].split(",")),
-        dict(part.partition("=")[::2] for part in given.get("--transfer", [])),
-        settings,
-        given["--out"][0],
-        load_recipe(FOLDER / f"{name}.yaml", settings),
-    )
-
-
-COMMANDS = [command for name in NAMES for command in commands(name)]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a published table: its row, data set and student, how many labels, and what stands there."""
-
-    row: Mapping[str, Any]
-    dataset: str
-    student: str
-    labels: str
-    found: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.dataset}, {self.row['row']}, {self.labels}"
-
-
-def cells() -> Iterator[Cell]:
-    for table in PUBLISHED["tables"]:
-        for row in table["rows"]:
-            dataset = row.get("dataset", table.get("dataset"))
-            for labels, found in (row["cells"] or {}).items():
-                yield Cell(row, dataset, table["student"], labels, found)
-
-
-CELLS = list(cells())
-
-
-def makers(cell: Cell) -> list[Command]:
-    """Return the commands that make a cell; a teacher's are those of the students that learn from it."""
-    method, transfer = cell.row["method"], cell.row.get("transfer")
-    if method == "teacher":
-        method = {"lp": "task-oriented-lp", "ft": "task-oriented-ft"}.get(cell.row.get("mode", ""), "task-oriented")
-    found = []
-    for command in COMMANDS:
-        alone, recipe = not command.transfers, command.recipe
-        if (
-            command.name.startswith(cell.dataset)
-            and method in command.methods
-            and cell.labels in command.labels
-            and recipe.student == cell.student
-            and (alone or not METHODS[method].needs_teacher or recipe.teacher == cell.row.get("teacher"))
-            and (alone or cell.row["method"] == "teacher" or transfer in command.transfers)
-        ):
-            found.append(command)
-    return found
-
-
-def expected_flops(cell: Cell, command: Command) -> float:
-    """Return the floating-point operations of a cell, by the formula that published.yaml states."""
-    recipe = command.recipe
-    method: str = cell.row["method"]
-    images: Mapping[str, int] = PUBLISHED["images"][cell.dataset]
-    passes: Mapping[str, float] = PUBLISHED["flops_per_image"]
-    teacher, student = passes[recipe.teacher or ""], passes[recipe.student]
-    labels, validation = images[cell.labels], images["validation"]
-
-    def fit(flops: float, epochs: int, rates: int) -> float:
-        return (rates + 1) * epochs * labels * 3 * flops + rates * 2 * validation * flops
-
-    forced = {"task-oriented-lp": ("probe",), "task-oriented-ft": ("finetune",)}
-    forced |= {"lp": ("probe",), "ft": ("finetune",)}
-    modes = forced.get(cell.row.get("mode", method), recipe.adapt.modes)
-    total = 0.0
-    if method.startswith(("teacher", "task-oriented")):
-        total += (
-            fit(teacher, recipe.adapt.epochs or 0, len(recipe.adapt.learning_rates)) if "finetune" in modes else 0
-        )
-        views = min(8, max(1, 2**20 // labels))
-        total += (views * labels + validation) * teacher if "probe" in modes else 0
-    if method == "teacher":
-        return total
-    if METHODS[method].lesson is not None:
-        total += (recipe.distill.epochs or 0) * images[cell.row["transfer"]] * (teacher + 3 * student)
-    if METHODS[method].needs_pretraining:
-        total += (recipe.pretrain.epochs or 0) * 1_281_167 * 3 * student
-    if METHODS[method].rounds:
-        unlabeled = images[cell.row["transfer"]]
-        epochs = recipe.pseudo_label.resolved(unlabeled).epochs or 0
-        again = (unlabeled - labels) + epochs * unlabeled * 3 + 2 * validation
-        total += (cell.row["round"] - 1) * again * student
-    return total + fit(student, recipe.finetune.epochs or 0, len(recipe.finetune.learning_rates or ()))
+from tutelage.models.model import Model
+from tutelage.recipe import headline, load_recipe
+from tutelage.tasks import TASKS
 
 
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lay out a few noisy pictures as the folder's README.md says, two classes in each data set, and go there."""
+    """Lay out a few noisy pictures as the folder's README.md says, few classes in each data set, and go there."""
     generator = np.random.default_rng(0)
 
-    def draw(path: Path) -> None:
+    def draw(path: Path, shape: tuple[int, ...] = (16, 16, 3), levels: int = 256) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(generator.integers(0, levels, shape, dtype=np.uint8)).save(path)
 
     for name in ("eurosat", "ham10k", "places365"):
         data = tmp_path / "data" / name
@@ -183,6 +56,18 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 draw(data / "images" / ("" if name == "ham10k" else label) / file)
                 lines.append(f"{file},{label}\n")
             (data / "splits" / f"{part}.txt").write_text("".join(lines))
+    data = tmp_path / "data" / "ade20k"
+    (data / "splits").mkdir(parents=True)
+    for split, part, short, rows in (
+        ("train_full", "training", "train", range(4)),
+        ("val", "training", "train", range(4, 6)),
+        ("test", "validation", "val", range(2)),
+    ):
+        stems = [f"ADE_{short}_{row + 1:08}" for row in rows]
+        for stem in stems:
+            draw(data / "images" / part / f"{stem}.jpg", (40, 48, 3))
+            draw(data / "annotations" / part / f"{stem}.png", (40, 48), levels=6)
+        (data / "splits" / f"{split}.txt").write_text("".join(f"{stem}.jpg\n" for stem in stems))
     for part, label, row in itertools.product(("train", "val"), ("n01440764", "n01443537"), range(4)):
         draw(tmp_path / "data" / "imagenet" / part / label / f"{label}_{row}.png")
     for row in range(3):
@@ -208,11 +93,36 @@ def test_a_recipe_loads(name: str) -> None:
     assert (recipe.method, recipe.start, recipe.student) == ("task-oriented", "random", "timm:fastvit_s12")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFICATION)
 def test_a_recipe_passes_the_check_on_data_laid_out_as_stated(name: str, layout: None) -> None:
     data, recipe = check(load_recipe(FOLDER / f"{name}.yaml", headline(labels=2, device="cpu")))
     assert (len(data.labeled), len(data.transfer)) == (4, 6 if name == "imagenet" else 8)
     assert (recipe.views.student_size, recipe.views.teacher_size, recipe.views.crop) == (256, 252, 256 / 288)
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_segmentation_recipe_passes_the_check_on_data_laid_out_as_stated(name: str, layout: None) -> None:
+    data, recipe = check(load_recipe(FOLDER / f"{name}.yaml", headline(labels=2, device="cpu")))
+    assert data.validation is not None
+    assert data.test is not None
+    counts = [len(part) for part in (data.labeled, data.validation, data.test, data.transfer)]
+    assert (counts, len(data.labeled.classes)) == ([2, 2, 2, 4], 150)
+    assert recipe.pretraining_views is not None
+    seen = [(views.student_size, views.teacher_size) for views in (recipe.views, recipe.pretraining_views)]
+    assert seen == [(512, 512), (256, 252)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for command in COMMANDS if command.name == "ade20k"],
+    ids=lambda command: Path(command.out).name,
+)
+def test_what_a_segmentation_command_runs_passes_the_check(command: Command, layout: None) -> None:
+    for method in command.methods:
+        flags = {"data.labels": 2, "data.transfer": next(iter(command.transfers.values()), None), "device": "cpu"}
+        recipe = load_recipe(FOLDER / f"{command.name}.yaml", {**command.settings, **flags, "method": method})
+        data, _ = check(recipe)
+        assert len(data.transfer) == (3 if "cc3m" in command.transfers else 4)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "places365"])
@@ -296,16 +206,31 @@ def test_the_tables_are_whole() -> None:
     }
     assert sizes == {
         2: (24, {1}),
-        3: (4, {0}),
-        4: (1, {3}),
+        3: (6, {0}),
+        4: (2, {3, 4}),
         5: (9, {4}),
         6: (16, {3}),
         7: (16, {3}),
+        8: (9, {4}),
         9: (16, {4}),
+        10: (7, {4}),
         11: (14, {3}),
         12: (5, {1}),
         13: (10, {1}),
     }
+
+
+@pytest.mark.parametrize("transfer", ["cc3m", "related"])
+def test_stated_gains_are_those_of_the_cells(transfer: str) -> None:
+    own = [cell for cell in CELLS if cell.dataset == "ade20k" and cell.row.get("transfer", transfer) == transfer]
+    for rival, stated in PUBLISHED["gains"]["ade20k"][transfer].items():
+        gains = [
+            cell.found["mean"] - other.found["mean"]
+            for cell, other in itertools.product(own, own)
+            if cell.row["method"] == "task-oriented" and other.row["method"].startswith(rival)
+            if (cell.student, cell.labels) == (other.student, other.labels)
+        ]
+        assert [min(gains), max(gains)] == pytest.approx(stated, abs=0.05), rival
 
 
 @pytest.mark.parametrize("dataset", PUBLISHED["images"])
@@ -357,3 +282,18 @@ def test_passes_cost_what_is_stated(name: str, size: int) -> None:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             encoder(torch.rand(1, 3, size, size))
     assert PUBLISHED["flops_per_image"][name] == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:fastvit_s12", "timm:mobilevitv2_100", "timm:vit_large_patch14_dinov2.lvd142m"]
+)
+def test_passes_that_tell_every_pixel_cost_what_is_stated(name: str) -> None:
+    recipe = load_recipe(FOLDER / "ade20k.yaml")
+    size, task = recipe.views.size, TASKS[recipe.task]
+    assert size is not None
+    with torch.device("meta"):
+        encoder = build_encoder(name, pretrained=False, size=size, stride=task.stride)
+        model = Model(encoder, task.head(encoder.widths, 150)).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.rand(1, 3, size, size))
+    assert PUBLISHED["dense_flops_per_image"][name] == pytest.approx(counter.get_total_flops(), rel=0.01)
