@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,12 @@ def test_where_logits_are_large_fewer_images_go_together(mask_run: Path, monkeyp
     found = Segmenter(mask_run)
     sizes: list[int] = []
     run = found._run
-    monkeypatch.setattr(found, "_run", lambda batch: sizes.append(len(batch)) or run(batch))
+
+    def counted(batch: list[Any]) -> list[Any]:
+        sizes.append(len(batch))
+        return run(batch)
+
+    monkeypatch.setattr(found, "_run", counted)
     found.masks([noise(10, 10, seed) for seed in range(5)], batch_size=64)
     assert max(sizes) == 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tutelage.export.predict import LoadedModel
 from tutelage.models.model import Head, LinearHead, Model, weight_hash
 from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict, preprocess_to_dict
 from tutelage.models.saved import SCHEMA, find_model, read_description
+from tutelage.models.segmentation_head import SegmentationHead
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import write_json
 
@@ -24,7 +25,7 @@ def save_model(
 
     Args:
         folder: The model folder.
-        model: A model of images with a linear head.
+        model: A model of images with a linear head, or with one of masks.
         classes: Class names in the order of the logits.
         task: Name of the task.
         provenance: How the model came to be, as plain data.
@@ -34,17 +35,25 @@ def save_model(
         RunError: A file cannot be written.
     """
     preprocess, head = model.encoder.preprocess, model.head
-    if not isinstance(preprocess, ImagePreprocess) or not isinstance(head, LinearHead):
+    if not isinstance(preprocess, ImagePreprocess) or not isinstance(head, LinearHead | SegmentationHead):
         raise ModelError(
-            f"{model.encoder.name} with {type(head).__name__}: only a linear head on images can be saved"
+            f"{model.encoder.name} with {type(head).__name__}: only a linear head, or one of masks, on images can be "
+            "saved"
         )
-    if len(classes) != head.linear.out_features:
-        raise ModelError(f"the head gives {head.linear.out_features} logits, but {len(classes)} classes are named")
+    if isinstance(head, LinearHead):
+        kind, width, given = "linear", head.linear.in_features, head.linear.out_features
+    else:
+        kind, width, given = "deeplabv3", model.encoder.widths["patches"], head.classifier.out_channels
+    if len(classes) != given:
+        raise ModelError(f"the head gives {given} logits, but {len(classes)} classes are named")
+    encoder: dict[str, Any] = {"name": model.encoder.name, "size": preprocess.size}
+    if model.encoder.stride is not None:
+        encoder["stride"] = model.encoder.stride
     description = {
         "schema": SCHEMA,
         "task": task,
-        "encoder": {"name": model.encoder.name, "size": preprocess.size},
-        "head": {"kind": "linear", "width": head.linear.in_features},
+        "encoder": encoder,
+        "head": {"kind": kind, "width": width},
         "classes": list(classes),
         "preprocess": preprocess_to_dict(preprocess),
         "weights": weight_hash(model),
@@ -75,7 +84,8 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     description = read_description(folder)
     try:
         preprocess = preprocess_from_dict(description["preprocess"])
-        encoder = build_encoder(description["encoder"]["name"], pretrained=False, size=description["encoder"]["size"])
+        named = description["encoder"]
+        encoder = build_encoder(named["name"], pretrained=False, size=named["size"], stride=named.get("stride"))
         classes, task = tuple(description["classes"]), str(description["task"])
         head = _head(description["head"]["kind"], int(description["head"]["width"]), len(classes))
         expected = str(description["weights"])
@@ -91,6 +101,9 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
 
 
 def _head(kind: str, width: int, classes: int) -> Head:
-    if kind != "linear":
-        raise ModelError(f"model.json names a head {kind!r}; this Tutelage knows 'linear'; update Tutelage")
-    return LinearHead(width, classes)
+    kinds: dict[str, Callable[[int, int], Head]] = {"linear": LinearHead, "deeplabv3": SegmentationHead}
+    if kind not in kinds:
+        raise ModelError(
+            f"model.json names a head {kind!r}; this Tutelage knows {' and '.join(map(repr, kinds))}; update Tutelage"
+        )
+    return kinds[kind](width, classes)
