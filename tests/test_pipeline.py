@@ -16,10 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.models.tiny_clips import tiny_clip
 
+from tutelage.checks import check
 from tutelage.errors import RecipeError, RunError
 from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
-from tutelage.pipeline import cache, check, plan_cache, run
+from tutelage.pipeline import cache, plan_cache, run
 from tutelage.progress import Quiet, Update
 from tutelage.recipe import Recipe, load_recipe, make_recipe
 

@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tutelage.checks import check
 from tutelage.comparison.compare import compare, plan
 from tutelage.comparison.grid import make_grid
 from tutelage.errors import DataError, RecipeError
 from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
-from tutelage.pipeline import cache, check, plan_cache, run
+from tutelage.pipeline import cache, plan_cache, run
 from tutelage.recipe import Recipe, make_recipe
 
 NAMES = ("ground", "red", "blue")
@@ -143,9 +144,7 @@ def test_what_a_comparison_will_compute_is_known(data: Path, tmp_path: Path) -> 
     grid = make_grid(common, methods=["scratch", "task-oriented-lp", "agnostic-patch"], seeds=1, points=0)
     planned = plan(common, grid, tmp_path)["flops"]
     compare(common, grid, tmp_path)
-    spent = sum(
-        json.loads(file.read_text())["cost"].get("flops", 0) for file in tmp_path.glob("stages/*/stage.json")
-    )
+    spent = sum(json.loads(file.read_text())["cost"].get("flops", 0) for file in tmp_path.glob("stages/*/stage.json"))
     assert planned == pytest.approx(spent, rel=0.05)
 
 

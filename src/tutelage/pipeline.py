@@ -9,11 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.prepare import PreparedData, prepare_data
-from tutelage.data.readers import check_data
-from tutelage.data.samples import Samples
-from tutelage.data.settings import DataSettings
-from tutelage.data.splits import folds, share_of
+from tutelage.checks import check
+from tutelage.data.prepare import PreparedData
 from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
 from tutelage.evaluation.results import Result, collect
@@ -23,22 +20,17 @@ from tutelage.export.description import describe
 from tutelage.export.latency import latency
 from tutelage.export.stage import export
 from tutelage.methods import METHODS, Job
-from tutelage.methods.contrast import check_contrast
 from tutelage.methods.pair_targets import planned_pair_bytes
-from tutelage.methods.pairs import check_towers
 from tutelage.methods.prediction import predict_targets
-from tutelage.methods.pseudo_label import check_unlabeled
-from tutelage.methods.self_distill import check_self_distillation
 from tutelage.methods.targets import planned_bytes
 from tutelage.models.saved import read_description
-from tutelage.models.sources import check_name
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.report.page import write_page
 from tutelage.run import Run, Stage, open_run, versions, write_json, write_whole
 from tutelage.store.packs import Packs
 from tutelage.tasks import TASKS
-from tutelage.training.distributed import World, pick_device, world
+from tutelage.training.distributed import World, world
 
 
 def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None) -> Result:
@@ -138,101 +130,11 @@ def _check_cached(recipe: Recipe) -> None:
         raise RecipeError(f"method {recipe.method!r} learns from no teacher's targets; there is nothing to store")
 
 
-def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
-    """Check everything that can be checked before the first expensive step.
-
-    Returns:
-        The data, and the recipe with every open key filled in.
-
-    Raises:
-        TutelageError: What is wrong, where, and what to do.
-    """
-    pick_device(recipe.device)
-    check_places(recipe.data)
-    check_models(recipe)
-    data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task)
-    if data.validation is None:
-        check_folds(recipe, data.labeled, seed=recipe.seed)
-    resolved = resolve(recipe, data)
-    check_models(resolved)
-    for name in resolved.baselines:
-        lesson = METHODS[name].lesson
-        if lesson is not None:  # raises where it stores larger outputs than the method does, and they do not fit
-            planned_bytes(resolved, lesson, classes=len(data.labeled.classes), images=len(data.transfer))
-    return data, resolved
-
-
-def check_folds(recipe: Recipe, labeled: Samples, *, seed: int) -> None:
-    """Check that settings can be chosen on labels that are held out.
-
-    Raises:
-        DataError: There are too few.
-    """
-    strata = None if recipe.dense else labeled.labels()
-    folds(strata, count=len(labeled), seed=seed, **recipe.choosing)
-
-
-def check_places(settings: DataSettings) -> None:
-    """Check that there are data where the recipe says, before any is read.
-
-    Raises:
-        DataError: There are none.
-    """
-    held = [where for where in (settings.validation, settings.test) if where and share_of(where) is None]
-    for where in (settings.labeled, *held, settings.transfer, settings.pretraining, settings.pairs):
-        if where is not None:
-            check_data(where)
-
-
-def check_models(recipe: Recipe) -> None:
-    """Check that a recipe's models can be had, at the sizes that it names.
-
-    Raises:
-        UnknownNameError: There is no such model.
-        ModelError: It has no weights, its package is missing, a size does not fit, or a method wants texts read that
-            the model cannot read.
-    """
-    found = (METHODS[name].pairing for name in (recipe.method, *recipe.baselines))
-    check_towers(recipe, {pairing for pairing in found if pairing is not None})
-    kinds = [(recipe.views, TASKS[recipe.task].stride), *([(recipe.plain().views, None)] if recipe.dense else [])]
-    for views, stride in kinds:
-        for name in recipe.teachers:
-            check_name(name, pretrained=True, size=views.teacher_size, stride=stride)
-        pretrained = recipe.start == "pretrained"
-        check_name(recipe.student, pretrained=pretrained, size=views.student_size, stride=stride)
-
-
 def default_folder(recipe: Recipe) -> Path:
     """Return ``runs/DATA-LABELS-METHOD-STUDENT-sSEED``."""
     data, student = Path(recipe.data.labeled).name, recipe.student.rsplit(":", 1)[-1]
     parts = (data, recipe.data.labels, recipe.method, student, f"s{recipe.seed}")
     return Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts))
-
-
-def resolve(recipe: Recipe, data: PreparedData) -> Recipe:
-    """Return a recipe with every open key filled in with what suits the data.
-
-    Raises:
-        RecipeError: Something is asked for that these data do not allow.
-        DataError: There is nothing to pseudo-label.
-        ModelError: The student does not run on the views that a method has for it.
-    """
-    resolved = recipe.resolved(
-        short_side=data.short_side,
-        labels=len(data.labeled),
-        transfer=len(data.transfer),
-        classes=len(data.labeled.classes),
-        pretraining=0 if data.pretraining is None else len(data.pretraining),
-        pairs=0 if data.pairs is None else len(data.pairs),
-    )
-    if any(METHODS[name].rounds for name in (resolved.method, *resolved.baselines)):
-        check_unlabeled(data.transfer, data.labeled)
-    lessons = [METHODS[name].lesson for name in (resolved.method, *resolved.baselines)]
-    if any(lesson is not None and lesson.contrasts for lesson in lessons):
-        check_contrast(resolved.distill, len(data.transfer))
-    if any("self-distill" in METHODS[name].stages for name in (resolved.method, *resolved.baselines)):
-        check_self_distillation(resolved.plain(), len(data.transfer))
-    return resolved
 
 
 def _stages(

@@ -193,8 +193,8 @@ def test_demo_writes_where_it_is_told(tutelage: Command, ran: Any) -> None:
 
 
 def test_the_demo_s_recipe_passes_the_check() -> None:
+    from tutelage.checks import check
     from tutelage.cli.demo import DEMO
-    from tutelage.pipeline import check
 
     data, _ = check(make_recipe(DEMO))
     assert (len(data.labeled), len(data.transfer)) == (50, 1200)

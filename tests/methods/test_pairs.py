@@ -18,11 +18,12 @@ from tests.methods.tiny_jobs import tiny_job, tiny_pairs, tiny_run
 from tests.models.tiny_clips import CLIP, RANDOM, WIDTH, tiny_clip
 from torch import Tensor
 
+from tutelage.checks import check_models
 from tutelage.data.samples import Samples
 from tutelage.errors import ModelError, RecipeError, UnknownNameError
 from tutelage.methods.pairs import ClipSettings, TextSettings, pair_loader
 from tutelage.models.preprocess import PairInputs
-from tutelage.pipeline import check_models, run_method
+from tutelage.pipeline import run_method
 from tutelage.recipe import make_recipe
 from tutelage.run import Stage
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests.methods.tiny_jobs import tiny_job, tiny_run
 from tests.training.tiny_models import tiny_samples
 
+from tutelage.checks import check
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError
 from tutelage.ledger import Cost
@@ -22,7 +23,7 @@ from tutelage.methods import fit, rounds
 from tutelage.methods.labeling import read_labels
 from tutelage.methods.pseudo_label import check_unlabeled, found_in_rounds, round_students
 from tutelage.methods.rounds import Round
-from tutelage.pipeline import check, run, run_method
+from tutelage.pipeline import run, run_method
 from tutelage.progress import Quiet, Update
 from tutelage.recipe import make_recipe
 from tutelage.run import Stage

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tutelage.checks import check
 from tutelage.methods import METHODS
-from tutelage.pipeline import check
 from tutelage.recipe import headline, load_recipe, parse_setting
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "vfm_kt" / "clip"

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.checks import check
 from tutelage.data.prepare import PreparedData
 from tutelage.errors import RunError
 from tutelage.methods.job import Job
-from tutelage.pipeline import check, make_job, run_method
+from tutelage.pipeline import make_job, run_method
 from tutelage.progress import Progress
 from tutelage.recipe import load_recipe
 from tutelage.report.finished import read_run

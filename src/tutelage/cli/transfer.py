@@ -66,9 +66,9 @@ def transfer(
 
 def show_check(recipe: Recipe, *, as_json: bool) -> None:
     """Check a recipe and its data, and show what a run would use."""
+    from tutelage.checks import check
     from tutelage.cli.console import err_console, print_json
     from tutelage.data.problems import in_words, summarize
-    from tutelage.pipeline import check
 
     data, resolved = check(recipe)
     counts = data.counts()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.checks import check_folds, check_models, check_places, resolve
 from tutelage.comparison.forecast import method_cost, within
 from tutelage.comparison.grid import Grid, recipe_of
 from tutelage.comparison.speeds import Speeds, measure_speeds
@@ -19,7 +20,7 @@ from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.job import Job
 from tutelage.methods.pretraining import pretraining_section
-from tutelage.pipeline import check_folds, check_models, check_places, make_job, resolve
+from tutelage.pipeline import make_job
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.run import Run

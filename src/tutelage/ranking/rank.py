@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.checks import check_places
 from tutelage.data.inspect import inspect
 from tutelage.data.prepare import MEASURED, PreparedData, read_parts, sampled_sizes
 from tutelage.data.readers import read_samples
@@ -21,7 +22,6 @@ from tutelage.ledger import Cost, measured
 from tutelage.models.model import Model, parameter_count
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder, check_name, is_path
-from tutelage.pipeline import check_places
 from tutelage.progress import Progress, Quiet
 from tutelage.ranking.ranking import JOIN, Ranked, Ranking, in_order
 from tutelage.ranking.scores import Split, score, side_by_side
