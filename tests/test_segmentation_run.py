@@ -20,6 +20,7 @@ from tutelage.errors import DataError, RecipeError
 from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
 from tutelage.pipeline import cache, plan_cache, run
+from tutelage.ranking.rank import rank
 from tutelage.recipe import Recipe, make_recipe
 
 NAMES = ("ground", "red", "blue")
@@ -170,6 +171,11 @@ def test_what_storing_takes_is_predicted(data: Path) -> None:
 def test_a_method_for_classification_is_refused(method: str, data: Path) -> None:
     with pytest.raises(RecipeError, match=r"is for classification; for segmentation there are scratch, supervised"):
         recipe(data, method)
+
+
+def test_teachers_are_not_ranked_for_pixels(data: Path) -> None:
+    with pytest.raises(RecipeError, match=r"task 'segmentation' tells their pixels apart; compare them"):
+        rank(recipe(data), ["timm:test_efficientnet"])
 
 
 def test_masks_of_another_size_are_told_by_name(data: Path, tmp_path: Path) -> None:

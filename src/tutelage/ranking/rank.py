@@ -99,12 +99,17 @@ def rank(recipe: Recipe, teachers: Sequence[str], *, seeds: int = 3, progress: P
         progress: Shows where work is.
 
     Raises:
-        RecipeError: A candidate is named twice, or nothing is asked for.
+        RecipeError: A candidate is named twice, nothing is asked for, or the task tells pixels apart.
         DataError: The data cannot be used.
         ModelError: All candidates failed.
     """
     began, shown = time.perf_counter(), progress or Quiet()
     candidates = split_names(teachers)
+    if recipe.dense:
+        raise RecipeError(
+            f"teachers are ranked by features of whole images, and task {recipe.task!r} tells their pixels apart; "
+            'compare them: tutelage compare RECIPE --methods task-oriented-lp --variant "NAME: teacher=…"'
+        )
     if seeds < 1:
         raise RecipeError(f"--seeds {seeds}: at least one")
     device = pick_device(recipe.device)
