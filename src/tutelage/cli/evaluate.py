@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN = 100
-"""Rows of classes in the terminal, the lowest recall first; ``--json`` has all."""
+"""Rows of classes in the terminal, the lowest recall (or IoU) first; ``--json`` has all."""
 
 SHOWN_PAIRS = 5
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, its model/ folder, or an .onnx file.")],
-    data: Annotated[str, typer.Argument(help="Labeled data: a folder per class, or a name (tutelage list data).")],
+    data: Annotated[
+        str,
+        typer.Argument(help="Labeled data: a folder per class, one with images/ and masks/, or a name (list data)."),
+    ],
     batch: Annotated[int, typer.Option(min=1, help="Images that go through the model together.")] = 64,
     int8: Annotated[bool, typer.Option("--int8", help="Use the quantized file, model.int8.onnx.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core if not given.")] = None,
@@ -29,25 +32,32 @@ def evaluate(
     from tutelage.cli.console import Bars, err_console, print_json
     from tutelage.data.readers import read_samples
     from tutelage.evaluation.classifier import evaluate_classifier
+    from tutelage.evaluation.segmenter import evaluate_segmenter, read_masked
     from tutelage.report.numbers import plural
     from tutelage.report.words import printable
-    from tutelage.runtime import Classifier
+    from tutelage.runtime import Segmenter, open_model
 
-    classifier = Classifier(model, int8=int8, threads=threads)
-    samples = read_samples(data, part="test", labeled=True)
+    opened = open_model(model, int8=int8, threads=threads)
+    dense = isinstance(opened, Segmenter)
+    samples = read_masked(data, opened.classes) if dense else read_samples(data, part="test", labeled=True)
     console = err_console()
     with Bars(console).track("evaluate", len(samples)) as update:
-        found = evaluate_classifier(
-            classifier, samples, batch_size=batch, update=lambda done: update(done, {"images": done})
-        )
-    found = {"model": str(classifier.file), "data": data, **found}
+
+        def done(images: int) -> None:
+            update(images, {"images": images})
+
+        if isinstance(opened, Segmenter):
+            found = evaluate_segmenter(opened, samples, batch_size=batch, update=done)
+        else:
+            found = evaluate_classifier(opened, samples, batch_size=batch, update=done)
+    found = {"model": str(opened.file), "data": data, **found}
     if as_json:
         print_json(found)
     else:
-        Console(highlight=False).print(show(found))
+        Console(highlight=False).print(show_masks(found) if dense else show(found))
     for name, count in found["unknown_classes"].items():
-        images = plural(count, "image")
-        typer.echo(f"left out: {images} of {printable(name)!r}, which the model does not know", err=True)
+        what = plural(count, "pixel" if dense else "image")
+        typer.echo(f"left out: {what} of {printable(name)!r}, which the model does not know", err=True)
     for failure in found["failed"]:
         typer.echo(f"left out: {printable(failure['error'])}", err=True)
     if found["failed"]:
@@ -89,4 +99,40 @@ def show(found: dict[str, Any]) -> RenderableType:
     for pair in found["confused"][:SHOWN_PAIRS]:
         names = f"{printable(pair['class'])} taken for {printable(pair['taken_for'])}"
         lines.append(Text(f"{names}: {plural(pair['images'], 'image')}"))
+    return Group(*lines)
+
+
+def show_masks(found: dict[str, Any]) -> RenderableType:
+    """Return an evaluation on masks as people read it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from tutelage.report.numbers import percent, plural, whole
+    from tutelage.report.words import printable
+
+    metrics = Table(box=None, pad_edge=False, show_header=False)
+    metrics.add_row("images", whole(found["images"]))
+    metrics.add_row("mean IoU", percent(found["miou"]), style="bold")
+    metrics.add_row("pixel accuracy", percent(found["pixel_accuracy"]))
+    metrics.add_row("class accuracy", percent(found["class_accuracy"]))
+    classes = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("class", "pixels", "IoU", "recall", "precision"):
+        classes.add_column(title, justify="left" if title == "class" else "right", overflow="fold")
+    judged = sorted(
+        (row for row in found["classes"] if row["iou"] is not None), key=lambda row: (row["iou"], -row["pixels"])
+    )
+    for row in judged[:SHOWN]:
+        numbers = (percent(row[key]) for key in ("iou", "recall", "precision"))
+        classes.add_row(Text(printable(row["name"])), whole(row["pixels"]), *numbers)
+    lines: list[RenderableType] = [metrics, "", classes]
+    if len(judged) > SHOWN:
+        lines.append(Text(f"and {plural(len(judged) - SHOWN, 'class', 'classes')} with higher IoU", "dim"))
+    if absent := len(found["classes"]) - len(judged):
+        lines.append(Text(f"{plural(absent, 'class', 'classes')} of the model neither here nor predicted", "dim"))
+    if found["confused"]:
+        lines += ["", Text("most confused", "dim")]
+    for pair in found["confused"][:SHOWN_PAIRS]:
+        names = f"{printable(pair['class'])} taken for {printable(pair['taken_for'])}"
+        lines.append(Text(f"{names}: {plural(pair['pixels'], 'pixel')}"))
     return Group(*lines)

@@ -51,8 +51,8 @@ def evaluate_classifier(
     rows: list[int] = np.flatnonzero(targets >= 0).tolist()
     if not rows:
         raise DataError(
-            f"{samples.origin}: none of its classes ({_some(samples.classes)}) is one of the model's "
-            f"({_some(names)}); rename one of them"
+            f"{samples.origin}: none of its classes ({some(samples.classes)}) is one of the model's "
+            f"({some(names)}); rename one of them"
         )
     images = samples.images
 
@@ -108,5 +108,6 @@ def _classes(names: tuple[str, ...], matrix: IntArray) -> list[dict[str, Any]]:
     ]
 
 
-def _some(names: tuple[str, ...]) -> str:
+def some(names: tuple[str, ...]) -> str:
+    """Return the first few of many names, in words."""
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
