@@ -282,3 +282,16 @@ def slowly_resized(mask: npt.NDArray[np.int16], height: int, width: int) -> list
 def test_resizing_takes_the_pixel_under_each_center(height: int, width: int) -> None:
     mask = np.arange(8 * 9, dtype=np.int16).reshape(8, 9)
     assert resized(torch.from_numpy(mask), height, width).tolist() == slowly_resized(mask, height, width)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "colors"),
+    [
+        ((((9, 9, 9), 0), ((1, 2, 3), 1), ((4, 5, 6), 0)), [(9, 9, 9), (1, 2, 3)]),
+        ((((9, 9, 9), 0),), None),
+        (((0, 0), (1, 1)), None),
+        (None, None),
+    ],
+)
+def test_classes_have_colors_where_each_has_one(numbers: Any, colors: Any) -> None:
+    assert MaskCode(numbers).colors(2) == colors

@@ -46,6 +46,11 @@ class MaskCode:
         """Whether classes have colors."""
         return any(not isinstance(pixel, int) for pixel, _ in self.numbers or ())
 
+    def colors(self, classes: int) -> list[Color] | None:
+        """Return the color of each class, the first where it has several; ``None`` unless each of so many has one."""
+        found = {number: pixel for pixel, number in reversed(self.numbers or ()) if not isinstance(pixel, int)}
+        return [found[number] for number in range(classes)] if set(found) >= set(range(classes)) else None
+
 
 @dataclass(frozen=True)
 class Mask:

@@ -176,7 +176,5 @@ def _compared(exporter: Exporter, folder: Path, images: Sequence[ImageSource], *
 
 def _palette(job: Job) -> list[Color] | None:
     """Return the colors of the classes in the labeled masks, if those have one for each."""
-    masks, classes = job.labeled.masks, len(job.labeled.classes)
-    pairs = masks[0].code.numbers or () if masks else ()
-    found = {number: pixel for pixel, number in reversed(pairs) if not isinstance(pixel, int)}
-    return [found[number] for number in range(classes)] if set(found) >= set(range(classes)) else None
+    masks = job.labeled.masks
+    return masks[0].code.colors(len(job.labeled.classes)) if masks else None
