@@ -63,6 +63,16 @@ def test_the_loss_of_int8_keeps_its_sign(with_data: Callable[..., Finished], los
     assert sentences(run) == [f"INT8 {said} accuracy on the test images."]
 
 
+def test_of_pixels_the_loss_is_one_of_mean_iou(with_data: Callable[..., Finished]) -> None:
+    tested = {"onnx": {"miou": 0.5}, "int8": {"miou": 0.48}, "int8_loss": 0.02}
+    run = with_int8(with_data(task="segmentation", exported=tested))
+    assert sentences(run) == ["INT8 costs 2.0 points of mean IoU on the test images."]
+    assert [(row["score"], row["check"][:40]) for row in forms(run)][1] == (
+        "48.0%",
+        "the float file's answer on 97.0% of the ",
+    )
+
+
 @pytest.mark.parametrize("missing", [None, {"rows": [], "image": [1, 1], "machine": ""}])
 def test_without_times_there_is_no_table(with_data: Callable[..., Finished], missing: Any) -> None:
     assert latency(with_data(latency=missing)) is None

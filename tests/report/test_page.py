@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.report.dense_runs import write_dense_run
 
 from tutelage.report.comparison import models
 from tutelage.report.finished import read_run
@@ -36,7 +38,14 @@ RUNS = {
     "hostile extras": {"classes": HOSTILE, "extras": FILES},
     "extras without test": {"test": False, "extras": FILES},
     "extras without teacher": {"method": "scratch", "baselines": (), "extras": FILES},
+    "pixels": {"dense": True, "extras": ["photo.jpg"]},
+    "hostile pixels": {"dense": True, "classes": HOSTILE, "ids": FILES, "extras": FILES, "nowhere": 1},
+    "pixels of many classes": {"dense": True, "classes": MANY},
+    "pixels without test": {"dense": True, "test": False, "extras": FILES},
+    "pixels without teacher": {"dense": True, "method": "scratch", "baselines": ()},
 }
+
+DENSE = ("pixels", "hostile pixels", "pixels of many classes")
 
 FLAGS = [
     "--headless",
@@ -100,8 +109,13 @@ def words(page: str) -> str:
 
 
 @pytest.fixture
-def page(make_run: Callable[..., Path]) -> Callable[..., str]:
-    return lambda **how: write_page(make_run(**how)).read_text()
+def page(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., str]:
+    def make(*, dense: bool = False, **how: Any) -> str:
+        return write_page(
+            write_dense_run(tmp_path / "runs" / "masks", **how) if dense else make_run(**how)
+        ).read_text()
+
+    return make
 
 
 @pytest.mark.parametrize("how", RUNS.values(), ids=RUNS)
@@ -319,6 +333,48 @@ def test_runs_of_older_versions_have_no_pictures(page: Callable[..., str]) -> No
     assert "Problems found" not in text
 
 
+def test_pixels_have_sections_of_their_own(page: Callable[..., str]) -> None:
+    text = page(dense=True)
+    assert re.findall("<h2>(.*?)</h2>", text) == [
+        "How good it is",
+        "Where it errs",
+        "Exported",
+        "What was chosen, and on what",
+        "How it trained",
+        "What each stage cost",
+        "Data",
+        "Recipe",
+        "Use it",
+    ]
+    shown = words(text).split("Recipe ")[0]
+    for told in ("Mean IoU Pixel accuracy Class accuracy", "95% bootstrap interval over test images", "15 masks of"):
+        assert told in shown
+    for other in ("Wilson", "NLL", "ECE", "Macro F1", "taken for", "penalty", "likelihood"):
+        assert other not in shown
+
+
+def test_the_headline_of_pixels_is_in_mean_iou(page: Callable[..., str]) -> None:
+    assert re.search(
+        r"<h1>A 0\.58M-parameter lcnet_050 reaches a mean IoU of \d\d\.\d% on 14 test images, \d+\.\d points above "
+        r"the same student trained from scratch</h1>",
+        page(dense=True),
+    )
+
+
+def test_hostile_names_of_classes_and_images_of_pixels_are_only_text(page: Callable[..., str]) -> None:
+    text = page(dense=True, classes=HOSTILE, ids=FILES[: len(HOSTILE)])
+    shown = words(text)
+    described = " ".join(value or "" for name, value in parsed(text).attributes if name == "alt")
+    assert all(name in shown for name in HOSTILE)
+    assert all(name in shown and name in described for name in FILES[: len(HOSTILE)])
+
+
+def test_each_of_the_worst_images_is_three_pictures(page: Callable[..., str]) -> None:
+    found = re.findall(r'<img class="(png|jpeg)" src="data:image/\1;[^"]*" alt="Image \d+ photo: ', page(dense=True))
+    assert len(found) == 36
+    assert set(found) == {"png", "jpeg"}
+
+
 def browser() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -347,7 +403,7 @@ def test_paper_shows_what_the_screen_folds(page: Callable[..., str], tmp_path: P
     assert printed(text, tmp_path) > printed(folded, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["plain", "hostile", "forty", "hundred", "extras", "hostile extras"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "forty", "hundred", "extras", "hostile extras", *DENSE])
 def test_a_phone_shows_it_without_scrolling_sideways(page: Callable[..., str], name: str, tmp_path: Path) -> None:
     wrapper = tmp_path / "phone.html"
     # The page's own policy forbids scripts, so that the one who measures stands outside.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.report.dense_runs import write_dense_run
 
-from tutelage.report.finished import Finished
+from tutelage.report.finished import Finished, read_run
 from tutelage.report.summary import summary
 
 FOLDER = Path("runs/digits")
@@ -27,6 +28,16 @@ def test_it_shows_student_baseline_and_both_teachers(finished: Callable[..., Fin
         assert f"{100 * metrics['accuracy']:.1f}%" in text
     for words in ("student", "trained from scratch", "linear probe", "finetuned"):
         assert words in text
+
+
+def test_of_pixels_it_shows_mean_iou(tmp_path: Path) -> None:
+    run = read_run(write_dense_run(tmp_path / "masks"))
+    text = printed(run)
+    compared = run.data["baselines"]["scratch"]["metrics"]["test"]
+    for metrics in (run.data["metrics"]["test"], *run.data["teacher_metrics"].values(), compared):
+        assert f"{100 * metrics['miou']:.1f}%" in text
+    assert "mean IoU" in text
+    assert "accuracy" not in text
 
 
 def test_it_ends_with_the_lines_that_use_the_model(finished: Callable[..., Finished]) -> None:

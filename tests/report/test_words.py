@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tutelage.report.tasks import TASKS
 from tutelage.report.words import collapses, headline, usage, verdict
 
 
@@ -32,6 +33,11 @@ def test_headline_compares_with_the_baseline() -> None:
 def test_headline_says_when_the_baseline_is_better_or_level() -> None:
     assert "1.2 points below the same student" in headline(results(0.9, 0.912))
     assert ", level with the same student" in headline(results(0.9, 0.9))
+
+
+def test_headline_names_the_metric_of_pixels() -> None:
+    found = results(0, task="segmentation", metrics={"val": {}, "test": {"miou": 0.4567}})
+    assert headline(found).endswith("lcnet_050 reaches a mean IoU of 45.7% on 597 test images")
 
 
 def test_headline_without_test_data_says_so() -> None:
@@ -70,6 +76,10 @@ def test_usage_is_python_that_names_the_folder(folder: str) -> None:
     opened = []
     exec(line, {"tutelage": type("Module", (), {"load_model": staticmethod(opened.append)})})
     assert opened == [folder]
+
+
+def test_what_tells_pixels_is_used_otherwise() -> None:
+    assert usage(Path("runs/x"), TASKS["segmentation"])[2] == '(mask,) = model.segment("picture.png")'
 
 
 def test_a_collapse_is_told_of_the_method_and_of_baselines() -> None:

@@ -30,6 +30,9 @@ SIDE = 240
 STRENGTH = 0.65
 """Share of a class's color in what is laid over an image."""
 
+LUMA = np.array([0.299, 0.587, 0.114])
+"""How bright red, green and blue are (ITU-R BT.601)."""
+
 GRAY = 154
 """Laid over pixels that do not count."""
 
@@ -88,7 +91,7 @@ def write_worst(folder: Path, samples: Samples, predict: Predict, student: Tenso
         truths.append(truth)
     ours = mean_iou(student.numpy())
     theirs = None if teacher is None else mean_iou(teacher.numpy())
-    palette = default_palette(len(samples.classes))
+    palette = samples.masks[0].code.colors(len(samples.classes)) or default_palette(len(samples.classes))
     found: list[dict[str, Any]] = []
     for place, (row, prediction) in enumerate(zip(rows, predict(pictures), strict=True)):
         told = np.where(truths[place] == IGNORED, IGNORED, prediction.numpy())
@@ -114,7 +117,7 @@ def write_worst(folder: Path, samples: Samples, predict: Predict, student: Tenso
 
 
 def overlaid(image: Pixels, mask: Numbers, palette: Sequence[Color]) -> Pixels:
-    """Return an image under the colors of its pixels' classes.
+    """Return an image, in shades of gray, under the colors of its pixels' classes.
 
     Args:
         image: uint8 [h, w, 3].
@@ -128,7 +131,9 @@ def overlaid(image: Pixels, mask: Numbers, palette: Sequence[Color]) -> Pixels:
     nearest = mask[source_rows(height, mask.shape[0])][:, source_rows(width, mask.shape[1])]
     colors = np.array([*palette, (GRAY, GRAY, GRAY)], dtype=np.float64)
     over = colors[np.where(nearest == IGNORED, len(palette), nearest)]
-    return np.rint((1 - STRENGTH) * image + STRENGTH * over).astype(np.uint8)
+    # Its own colors would be taken for those of classes.
+    shades = image @ LUMA
+    return np.rint((1 - STRENGTH) * shades[..., None] + STRENGTH * over).astype(np.uint8)
 
 
 def _small(image: Pixels) -> Pixels:
