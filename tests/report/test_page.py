@@ -347,7 +347,11 @@ def test_pixels_have_sections_of_their_own(page: Callable[..., str]) -> None:
         "Use it",
     ]
     shown = words(text).split("Recipe ")[0]
-    for told in ("Mean IoU Pixel accuracy Class accuracy", "95% bootstrap interval over test images", "15 masks of"):
+    for told in (
+        "Mean IoU Pixel accuracy Class accuracy",
+        "95% bootstrap interval over test images",
+        "masks of 3 classes",
+    ):
         assert told in shown
     for other in ("Wilson", "NLL", "ECE", "Macro F1", "taken for", "penalty", "likelihood"):
         assert other not in shown
