@@ -1,0 +1,1 @@
+"""Transfer sets selected from large galleries by what resembles the queries."""
