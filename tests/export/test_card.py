@@ -4,10 +4,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tutelage.export.card import ONNX_SCRIPT, model_card
+from tutelage.export.card import MASK_SCRIPT, ONNX_SCRIPT, model_card
 from tutelage.export.onnx import export_onnx
 from tutelage.export.predict import LoadedModel
 from tutelage.models.preprocess import ImagePreprocess, preprocess_to_dict
@@ -224,3 +225,50 @@ def test_int8_loss_is_stated_where_it_was_measured():
 def test_no_recipe_closes_its_fence():
     recipe = "student: '```'\n````\nmethod: scratch\n"
     assert f"`````yaml\n{recipe}`````" in model_card({**RESULTS, "recipe": recipe})
+
+
+SEGMENTED = {
+    **RESULTS,
+    "task": "segmentation",
+    "metrics": {"val": {"miou": 0.5}, "test": {"miou": 0.61234, "pixel_accuracy": 0.9}},
+    "class_iou": {"cat|s": 0.5, "dog": None},
+    "export": {"int8": {"kept": True, "bytes": 400, "agreement": 0.99, "images": 50}},
+    "exported": {"int8": {"miou": 0.6}, "onnx": {"miou": 0.612}, "int8_loss": 0.012, "images": 1797},
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "cells"),
+    [
+        ("test | 1,797 | miou", ["test", "1,797", "miou", "0.6123", ""]),
+        (r"cat\|s", [r"cat\|s", "0.5"]),
+        ("dog", ["dog", ""]),
+        ("int8", ["int8", "400", "passed: the float file's class on 99.0% of the pixels of 50 images", "0.6"]),
+        ("form", ["form", "bytes", "check", "test mean IoU"]),
+    ],
+)
+def test_what_a_segmentation_run_found_is_stated(start, cells):
+    assert row(model_card(SEGMENTED), start) == cells
+
+
+def test_a_card_of_masks_says_how_to_get_them():
+    card = model_card(SEGMENTED)
+    assert "It tells the class of every pixel, one of 2 classes:" in card
+    assert "INT8 loses 1.20% of mean IoU" in card
+    assert MASK_SCRIPT in card
+    assert ONNX_SCRIPT not in card
+    assert '.segment("image.jpg")' in card
+
+
+def test_the_script_of_masks_runs_as_it_stands(dense, classes, pixels, tmp_path):
+    model = dense()
+    export_onnx(model, tmp_path / "model.onnx", classes=classes, metadata={})
+    Image.fromarray(pixels(40, 60)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-c", MASK_SCRIPT, "a.png"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    (expected,) = LoadedModel(model.eval(), classes, "segmentation").segment(tmp_path / "a.png")
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert mask.mode == "P"
+        assert (np.asarray(mask) == expected).mean() > 0.999
+    assert done.stdout.strip() == str([classes[number] for number in np.unique(expected)])

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from tutelage.data.masks import decode_mask
 from tutelage.data.samples import Samples
+from tutelage.errors import DataError
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.run import Stage
-from tutelage.runtime import Classifier
+from tutelage.runtime import Classifier, Segmenter, open_model
+from tutelage.tasks.segmentation import pixel_counts
 
 FORMS = ("onnx", "int8")
 
@@ -36,13 +40,26 @@ def _work(job: Job, exported: Stage, test: Samples, _: Path) -> tuple[dict[str, 
     results: dict[str, Any] = {}
     if not job.world.first or not exported.results["int8"]["kept"]:
         return results, cost.as_dict()
-    assert test.images is not None
-    folder, targets = job.run.folder / "model", torch.from_numpy(test.labels())
+    folder = job.run.folder / "model"
     with measured(cost, job.world.device):
         for form in FORMS:
-            logits = Classifier(folder, int8=form == "int8").logits(test.images)
-            results[form] = job.task.metrics(torch.from_numpy(logits), targets)
+            model = open_model(folder, int8=form == "int8")
+            results[form] = job.task.metrics(_outcomes(model, test), job.truth(test))
         results["int8_loss"] = results["onnx"][job.task.primary] - results["int8"][job.task.primary]
         results["images"] = len(test)
         cost.images = len(FORMS) * len(test)
     return results, cost.as_dict()
+
+
+def _outcomes(model: Classifier | Segmenter, test: Samples) -> Tensor:
+    """Return what a file makes of the test set, as the task's metrics read it (see :meth:`Job.outcomes`)."""
+    assert test.images is not None
+    if isinstance(model, Classifier):
+        return torch.from_numpy(model.logits(test.images))
+    assert test.masks is not None
+    counts = []
+    for answer, truth in zip(model.answers(test.images), test.masks, strict=True):
+        if answer.mask is None:
+            raise DataError(answer.error)
+        counts.append(pixel_counts(torch.from_numpy(answer.mask), decode_mask(truth), len(model.classes)))
+    return torch.stack(counts)

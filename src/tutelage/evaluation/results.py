@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def collect(
         "problems": {part: summarize(found) for part, found in data.problems.items()},
         "metrics": {"val": _held_out(stages), "test": evaluated.results["student"]},
         "teacher_metrics": evaluated.results["teacher"],
+        **_class_iou(evaluated, data.labeled.classes),
         "agreement": evaluated.results.get("agreement"),
         "collapsed": collapse_of(stages),
         "rounds": found_in_rounds(stages),
@@ -87,6 +88,12 @@ def collect(
         },
         "versions": versions(),
     }
+
+
+def _class_iou(evaluated: Stage, classes: Sequence[str]) -> dict[str, Any]:
+    """Return each class's intersection over union on the test set, where every pixel is told."""
+    values = evaluated.results.get("class_iou")
+    return {} if values is None else {"class_iou": dict(zip(classes, values, strict=True))}
 
 
 def _held_out(stages: Mapping[str, Stage]) -> dict[str, Any]:

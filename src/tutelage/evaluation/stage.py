@@ -19,14 +19,15 @@ from tutelage.methods.job import Job
 from tutelage.models.model import Model
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import Stage
+from tutelage.tasks.segmentation import class_iou
 
 
 def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Stage:
     """Evaluate the student, and the teacher in every mode that it was adapted in, on the test set.
 
-    Results hold ``student`` and ``teacher`` metrics; ``predictions.safetensors`` the logits of each, [N, C], and
-    the ``targets``; ``mistakes.json`` and pictures what the student was most surely wrong about (a baseline's are
-    not kept). Of a dense task the predictions are what was counted of each image's pixels, [N, C, 3], and
+    Results hold ``student`` and ``teacher`` metrics, and the student's ``class_iou`` where every pixel is told;
+    ``predictions.safetensors`` the logits of each, [N, C], and the ``targets``; ``mistakes.json`` and pictures what
+    the student was most surely wrong about (a baseline's are not kept). Of a dense task the predictions are what was counted of each image's pixels, [N, C, 3], and
     ``worst.json`` and pictures the images that the student tells worst.
     """
     made_by = list(stages.values())[-1]
@@ -75,6 +76,8 @@ def _work(
         truth, chosen = job.truth(test), None
         outcomes = {"student": job.outcomes(student, test, cost=cost)}
         results["student"] = job.task.metrics(outcomes["student"], truth)
+        if job.dense:
+            results["class_iou"] = class_iou(outcomes["student"])
         if "adapt" in stages:
             teacher = job.new_teacher()
             for mode in stages["adapt"].results["modes"]:

@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tutelage.runtime.model import SEGMENTATION
+
 UNKNOWN = "not recorded"
+
+METRICS = {False: ("accuracy", "accuracy"), True: ("miou", "mean IoU")}
+"""The metric that forms are compared by, and its name in words, by whether every pixel is told."""
 
 SHOWN_CLASSES = 100
 """How many class names a card spells out; the rest is in ``model.json``."""
@@ -26,6 +31,23 @@ print(classes[logits.argmax()])
 """
 """Runs ``model.onnx`` on the image named on the command line and prints its class."""
 
+MASK_SCRIPT = """\
+import json, sys
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+about = session.get_modelmeta().custom_metadata_map
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+pixels = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+mask = session.run(["mask"], {"images": np.asarray(pixels)[None]})[0][0]
+print([json.loads(about["classes"])[number] for number in np.unique(mask)])
+found = Image.fromarray(mask.astype(np.uint8))
+found.putpalette(np.uint8(json.loads(about["palette"])[:256]).tobytes())
+found.save("mask.png")
+"""
+"""Runs a segmentation model's ``model.onnx`` likewise, prints the classes that it finds, and writes ``mask.png``."""
+
 
 def model_card(data: Mapping[str, Any]) -> str:
     """Return MODEL_CARD.md for a finished run.
@@ -35,14 +57,18 @@ def model_card(data: Mapping[str, Any]) -> str:
             teacher_metrics, cost``) with ``classes`` (names) and ``preprocess`` (plain data). ``teacher`` is one
             mapping, a list of them, or ``None``; teachers and student hold what is known of their origin, such as
             ``license``. ``images`` counts those of each split. Where there are any: ``data`` (origin and images of
-            each part), ``intervals``, ``export``, ``exported``, ``latency``, ``problems`` and ``recipe`` (YAML).
+            each part), ``intervals``, ``class_iou`` (of the test images, by class), ``export``, ``exported``,
+            ``latency``, ``problems`` and ``recipe`` (YAML).
             What is missing is called so.
     """
     student = data.get("student") or {}
     classes = [str(name) for name in data.get("classes") or ()]
+    dense = data.get("task") == SEGMENTATION
+    count = f"{len(classes)} classes"
+    told = f"It tells the class of every pixel, one of {count}" if dense else f"It tells {count} apart"
     parts = [
         f"# {_text(student.get('name'))} for {_text(data.get('task'))}",
-        f"A small model for {_text(data.get('task'))}, made with Tutelage. It tells {len(classes)} classes apart:",
+        f"A small model for {_text(data.get('task'))}, made with Tutelage. {told}:",
         _class_names(classes),
         "## How it was made",
         _table(("", ""), _origin(data)),
@@ -51,9 +77,10 @@ def model_card(data: Mapping[str, Any]) -> str:
         *_problems(data.get("problems") or {}),
         "## What it is worth",
         _table(("data", "images", "metric", "value", "95 % interval"), _metrics(data)),
+        *_class_iou(data.get("class_iou") or {}),
         "## Files",
-        _table(("form", "bytes", "check", "test accuracy"), _forms(data)),
-        *_int8(data),
+        _table(("form", "bytes", "check", f"test {METRICS[dense][1]}"), _forms(data, dense=dense)),
+        *_int8(data, dense=dense),
         *_latency(data.get("latency")),
         "## What it cost",
         _table(("stage", "seconds", "images", "FLOPs"), _cost(data.get("cost") or {})),
@@ -64,13 +91,14 @@ def model_card(data: Mapping[str, Any]) -> str:
         "the teacher that they learned from, have licenses of their own (above, where known), whose terms may apply "
         "to this model as well; so may those of the images. Read them before you publish or sell it.",
         "## Use",
-        "`model.onnx` takes `images`, uint8 [batch, height, width, 3], RGB, of any size, and gives `logits`. "
-        "Preprocessing is inside:",
+        "`model.onnx` takes `images`, uint8 [batch, height, width, 3], RGB, of any size, and gives "
+        f"{'`mask` [batch, height, width], class numbers' if dense else '`logits`'}. Preprocessing is inside:",
         _table(("setting", "value"), [(_text(k), _text(v)) for k, v in (data.get("preprocess") or {}).items()]),
         "With `pip install onnxruntime pillow numpy` and nothing else:",
-        f"```python\n{ONNX_SCRIPT}```",
+        f"```python\n{MASK_SCRIPT if dense else ONNX_SCRIPT}```",
         "With Tutelage, from the run's folder:",
-        '```python\nimport tutelage\n\nprint(tutelage.load_model("model").predict("image.jpg"))\n```',
+        "```python\nimport tutelage\n\n"
+        f'print(tutelage.load_model("model").{"segment" if dense else "predict"}("image.jpg"))\n```',
         *_recipe(data.get("recipe")),
     ]
     return "\n\n".join(parts) + "\n"
@@ -137,29 +165,38 @@ def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
 
 
-def _forms(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _class_iou(found: Mapping[str, float | None]) -> list[str]:
+    """Return the table of each class's intersection over union; one that is nowhere has none."""
+    rows = [(_text(name), "" if value is None else _text(value)) for name, value in found.items()]
+    return ["Intersection over union by class, on the test images:", _table(("class", "IoU"), rows)] if rows else []
+
+
+def _forms(data: Mapping[str, Any], *, dense: bool) -> list[tuple[str, ...]]:
     tested = data.get("exported") or {}
+    pixels = "the pixels of " if dense else ""
     rows: list[tuple[str, ...]] = []
     for name, found in (data.get("export") or {}).items():
         if found.get("kept") is False:
             check = f"**not kept**: {_text(found.get('why'))}"
         elif "agreement" in found:
-            check = f"passed: the float file's class on {found['agreement']:.1%} of {_number(found['images'])} images"
+            images = f"{pixels}{_number(found['images'])} images"
+            check = f"passed: the float file's class on {found['agreement']:.1%} of {images}"
         elif "parity" in found:
             check = f"the trained model's logits to {found['parity']:.1e} of the largest"
         else:
             check = "made from a form above"
-        accuracy = (tested.get(name) or {}).get("accuracy")
-        rows.append((_text(name), _number(found.get("bytes")), check, "" if accuracy is None else _text(accuracy)))
+        value = (tested.get(name) or {}).get(METRICS[dense][0])
+        rows.append((_text(name), _number(found.get("bytes")), check, "" if value is None else _text(value)))
     return rows
 
 
-def _int8(data: Mapping[str, Any]) -> list[str]:
+def _int8(data: Mapping[str, Any], *, dense: bool) -> list[str]:
     loss = (data.get("exported") or {}).get("int8_loss")
     if loss is None:
         return []
     images = _number(data["exported"].get("images"))
-    return [f"On {images} test images INT8 {'loses' if loss >= 0 else 'gains'} {abs(loss):.2%} of accuracy."]
+    effect = "loses" if loss >= 0 else "gains"
+    return [f"On {images} test images INT8 {effect} {abs(loss):.2%} of {METRICS[dense][1]}."]
 
 
 def _latency(timed: Mapping[str, Any] | None) -> list[str]:
@@ -200,6 +237,15 @@ def _cost(cost: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+ALWAYS = {
+    False: "It always answers with one of its classes, also for an image that shows none of them, and its "
+    "probabilities are not calibrated unless a table above says so.",
+    True: "It calls every pixel one of its classes, also where an image shows none of them. It looks at whole "
+    "images, made small enough for its input: what is small in a large image may be lost.",
+}
+"""What answers do not say, by whether every pixel is told."""
+
+
 def limits(data: Mapping[str, Any]) -> list[str]:
     """Return what the numbers of a run do not say, one sentence or two a line."""
     tested = (data.get("images") or {}).get("test")
@@ -209,8 +255,7 @@ def limits(data: Mapping[str, Any]) -> list[str]:
         else "It was not evaluated on test images; treat its quality as unknown.",
         "The numbers above hold for images like those test images alone. Other cameras, places, seasons or habits "
         "of framing can lower them without warning; evaluate it on your own images first.",
-        "It always answers with one of its classes, also for an image that shows none of them, and its "
-        "probabilities are not calibrated unless a table above says so.",
+        ALWAYS[data.get("task") == SEGMENTATION],
         "It may have taken over errors and biases of its teacher, of the unlabeled images and of the few labels.",
     ]
     if isinstance(data.get("teacher"), Mapping):  # adapted to the task; teachers in a list gave features alone

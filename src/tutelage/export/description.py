@@ -22,6 +22,7 @@ TAKEN = (
     "images",
     "metrics",
     "teacher_metrics",
+    "class_iou",
     "cost",
     "export",
     "exported",
