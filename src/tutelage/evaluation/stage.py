@@ -27,8 +27,8 @@ def evaluate(job: Job, stages: Mapping[str, Stage], test: Samples | None) -> Sta
 
     Results hold ``student`` and ``teacher`` metrics, and the student's ``class_iou`` where every pixel is told;
     ``predictions.safetensors`` the logits of each, [N, C], and the ``targets``; ``mistakes.json`` and pictures what
-    the student was most surely wrong about (a baseline's are not kept). Of a dense task the predictions are what was counted of each image's pixels, [N, C, 3], and
-    ``worst.json`` and pictures the images that the student tells worst.
+    the student was most surely wrong about (a baseline's are not kept). Of a dense task the predictions are what was
+    counted of each image's pixels, [N, C, 3], and ``worst.json`` and pictures the images that it tells worst.
     """
     made_by = list(stages.values())[-1]
     inputs = {"test": None if test is None else test.fingerprint}
