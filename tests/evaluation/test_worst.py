@@ -129,6 +129,12 @@ def test_the_classes_that_are_shown_have_their_colors(tmp_path: Path) -> None:
     assert [each["classes"] for each in written(tmp_path)] == [[ground, tree], [tree, sky]]
 
 
+def test_images_with_pixels_that_do_not_count_are_marked(tmp_path: Path) -> None:
+    masks = [np.zeros((8, 10), np.uint8), *masks_of(1)]
+    write_worst(tmp_path, samples_of(pixels_of(2), masks), one, counts_of(masks), None)
+    assert {each["id"][:7]: each["ignored"] for each in written(tmp_path)} == {"photo 0": False, "photo 1": True}
+
+
 def test_colors_of_the_masks_come_before_those_of_ours(tmp_path: Path) -> None:
     code = MaskCode(tuple((color, number) for number, color in enumerate(COLORS)))
     colored = [np.array(COLORS, np.uint8)[np.zeros((8, 10), np.int64)]]

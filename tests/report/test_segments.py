@@ -138,3 +138,10 @@ def test_the_legend_is_in_the_order_of_the_classes(run: Callable[..., Finished])
     legend = worst(run())["legend"]
     assert [name for name, _ in legend] == ["background", "cat", "dog"]
     assert all(re.fullmatch("#[0-9a-f]{6}", color) for _, color in legend)
+
+
+def test_models_that_tell_the_same_pixels_are_called_the_same(run: Callable[..., Finished]) -> None:
+    made = run()
+    same = {"student": made.predictions["evaluate"]["student"]}
+    told_same = replace(made, predictions={**made.predictions, "scratch-evaluate": same})
+    assert verdicts(told_same)[0].endswith("Image by image, both are the same on these 14 test images.")

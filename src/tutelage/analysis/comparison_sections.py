@@ -15,6 +15,7 @@ from tutelage.analysis.sections import Picture, Section, Table, between, number,
 from tutelage.comparison.findings import Group
 from tutelage.comparison.verdict import contender_words, group_words
 from tutelage.report.numbers import MISSING, percent, plural, signed, whole
+from tutelage.report.tasks import Metric, named_metric
 from tutelage.report.words import short_name
 
 Curve = TypeVar("Curve", NoiseCurve, TeacherCurve)
@@ -29,7 +30,7 @@ TITLES = {
 
 def comparison_sections(analysis: ComparisonAnalysis) -> list[Section]:
     """Return the sections of a comparison's analysis, those that there are."""
-    metric = str(analysis.about["metric"]).replace("_", " ")
+    metric = named_metric(str(analysis.about["metric"]))
     found = []
     if analysis.errors is not None:
         found.append(_errors(analysis.errors, metric))
@@ -52,7 +53,7 @@ def comparison_facts(analysis: ComparisonAnalysis) -> list[tuple[str, str]]:
     return [(label, value) for label, value in rows if value is not None]
 
 
-def _errors(errors: Sequence[NormalizedError], metric: str) -> Section:
+def _errors(errors: Sequence[NormalizedError], metric: Metric) -> Section:
     groups: dict[tuple[str | None, str, str], list[NormalizedError]] = {}
     for each in errors:
         place = (each.labels, each.contender.start, each.contender.compute)
@@ -78,13 +79,13 @@ def _errors(errors: Sequence[NormalizedError], metric: str) -> Section:
         title = where[:1].upper() + where[1:]
         tables.append(Table(("Contender", "Normalized error", "Seeds"), rows, title))
     note = (
-        f"The error (1 \N{MINUS SIGN} {metric}) over that of {BASELINE} with the same labels and seed from the same "
-        "weights; mean ± standard error over seeds. Below 1 is better than standard transfer."
+        f"The error (1 \N{MINUS SIGN} {metric.name}) over that of {BASELINE} with the same labels and seed from the "
+        "same weights; mean ± standard error over seeds. Below 1 is better than standard transfer."
     )
     return Section(TITLES["errors"], sentences, tables, note=note)
 
 
-def _noise(curves: Sequence[NoiseCurve], metric: str) -> Section:
+def _noise(curves: Sequence[NoiseCurve], metric: Metric) -> Section:
     sentences, tables, pictures = [], [], []
     for where, members in _by_place(curves).items():
         rows, names = [], _names(members)
@@ -93,12 +94,12 @@ def _noise(curves: Sequence[NoiseCurve], metric: str) -> Section:
             if most.difference is not None:
                 sentences.append(f"{name} {_noise_words(most)}.")
             rows += [(f"{name}, {whole(level.noise)}", *_noise_row(level)) for level in curve.levels]
-        columns = ("Method, features of noise", metric.capitalize(), "Runs", "Against no noise", "95% over seeds")
+        columns = ("Method, features of noise", metric.title, "Runs", "Against no noise", "95% over seeds")
         tables.append(Table(columns, rows, where))
         series = [[(level.noise, level.mean, level.std) for level in curve.levels] for curve in members]
         pictures.append(
             Picture(
-                f"{where}: {metric} over features of noise; bars are standard deviations over seeds",
+                f"{where}: {metric.name} over features of noise; bars are standard deviations over seeds",
                 over_noise(names, series),
                 [(marked(place), name) for place, name in enumerate(names)],
             )
@@ -128,7 +129,7 @@ def _noise_row(level: NoiseLevel) -> tuple[str, ...]:
     return f"{percent(level.mean)}{deviation}", whole(level.runs), gain, interval
 
 
-def _correlation(curves: Sequence[TeacherCurve], metric: str) -> Section:
+def _correlation(curves: Sequence[TeacherCurve], metric: Metric) -> Section:
     sentences, tables, pictures = [], [], []
     for where, members in _by_place(curves).items():
         names = _names(members)
@@ -150,14 +151,14 @@ def _correlation(curves: Sequence[TeacherCurve], metric: str) -> Section:
             for name, curve in zip(names, members, strict=True)
             for point in curve.points
         ]
-        tables.append(Table(("Student", "Teachers", "Their probe", metric.capitalize()), points))
+        tables.append(Table(("Student", "Teachers", "Their probe", metric.title), points))
         series = [
             [(point.probe, point.score, ", ".join(map(short_name, point.teachers))) for point in curve.points]
             for curve in members
         ]
         pictures.append(
             Picture(
-                f"{where}: {metric} of students over the accuracy of a linear probe on their teachers' features",
+                f"{where}: {metric.name} of students over the accuracy of a linear probe on their teachers' features",
                 over_probes(names, series),
                 [(marked(place), name) for place, name in enumerate(names)],
             )

@@ -65,8 +65,8 @@ def write_worst(folder: Path, samples: Samples, predict: Predict, student: Tenso
 
     Each has ``id``, ``iou`` (mean over the classes in the image's truth or prediction), ``teacher`` (its IoU, or
     ``null`` without a teacher), ``pictures`` (files beside it: ``image``, and ``truth`` and ``prediction`` laid over
-    it) and ``classes`` (the names of those that are shown, each with its color). Images that can no longer be decoded
-    are left out.
+    it), ``classes`` (the names of those that are shown, each with its color) and ``ignored`` (whether there are
+    pixels that do not count). Images that can no longer be decoded are left out.
 
     Args:
         folder: Where.
@@ -111,6 +111,7 @@ def write_worst(folder: Path, samples: Samples, predict: Predict, student: Tenso
                 "teacher": None if theirs is None else float(theirs[row]),
                 "pictures": names,
                 "classes": [[samples.classes[number], list(palette[number])] for number in there],
+                "ignored": bool((told == IGNORED).any()),
             }
         )
     write_json(folder / WORST, {"worst": found})
@@ -133,7 +134,8 @@ def overlaid(image: Pixels, mask: Numbers, palette: Sequence[Color]) -> Pixels:
     over = colors[np.where(nearest == IGNORED, len(palette), nearest)]
     # Its own colors would be taken for those of classes.
     shades = image @ LUMA
-    return np.rint((1 - STRENGTH) * shades[..., None] + STRENGTH * over).astype(np.uint8)
+    found: Pixels = np.rint((1 - STRENGTH) * shades[..., None] + STRENGTH * over).astype(np.uint8)
+    return found
 
 
 def _small(image: Pixels) -> Pixels:

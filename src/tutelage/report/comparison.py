@@ -46,7 +46,9 @@ def verdicts(run: Finished) -> list[str]:
     for name in data["baselines"]:
         sentence = verdict(data, name)
         interval = _difference(run, name)
-        if interval is not None:
+        if interval == (0.0, 0.0):
+            sentence += f" Image by image, both are the same on these {whole(data['images']['test'])} test images."
+        elif interval is not None:
             chance = "" if interval.low > 0 or interval.high < 0 else ", so it may be chance"
             sentence += (
                 f" Compared image by image, the difference on these {whole(data['images']['test'])} test images has "

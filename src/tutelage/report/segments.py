@@ -82,7 +82,11 @@ def worst(run: Finished) -> dict[str, Any]:
         colors |= {name: _color(color) for name, color in each["classes"]}
     numbers = {name: number for number, name in enumerate(run.stages["data"]["results"]["classes"])}
     legend = sorted(colors.items(), key=lambda item: numbers.get(item[0], len(numbers)))
-    return {"images": shown, "legend": [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in legend]}
+    return {
+        "images": shown,
+        "legend": [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in legend],
+        "ignored": any(each["ignored"] for each in run.worst),
+    }
 
 
 def _shown(each: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
