@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
-from tutelage.models.preprocess import ImagePreprocess
 from tutelage.run import Stage, write_json
 
 ROUNDS = 10
@@ -137,10 +136,6 @@ def _work(
         if "adapt" in stages:
             teacher = job.new_teacher()
             load_adapted(adapted_by(stages), teacher)
-            if job.dense:
-                preprocess = teacher.encoder.preprocess
-                assert isinstance(preprocess, ImagePreprocess)
-                teacher.encoder.preprocess = replace(preprocess, fit="letterbox")
             contenders += _of_teacher(teacher, tuple(job.labeled.classes), counts)
         # What a picture shows does not change how long it takes.
         pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)

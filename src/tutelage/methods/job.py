@@ -146,14 +146,9 @@ class Job:
         model = self._build(self.recipe.student, pretrained=pretrained, size=views.student_size, classes=classes)
         preprocess = model.encoder.preprocess
         assert isinstance(preprocess, ImagePreprocess)
-        # What it is evaluated on is what it is deployed with: the center square, or all of it where every pixel is
-        # told apart, resized once, as views are.
-        model.encoder.preprocess = replace(
-            preprocess,
-            crop=views.crop or 1.0,
-            interpolation="bilinear",
-            fit="letterbox" if self.dense else "center",
-        )
+        # What it is evaluated on is what it is deployed with: the center square, or all of a dense task's image, resized
+        # once, as views are.
+        model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
         return model
 
     def new_teacher(self, name: str | None = None) -> Model:
@@ -165,6 +160,9 @@ class Job:
     def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
         torch.manual_seed(self.recipe.seed)
         encoder = build_encoder(name, pretrained=pretrained, size=size, stride=self.task.stride)
+        if self.dense:
+            assert isinstance(encoder.preprocess, ImagePreprocess)
+            encoder.preprocess = replace(encoder.preprocess, fit="letterbox")
         model = Model(encoder, self.task.head(encoder.widths, classes or len(self.labeled.classes)))
         model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
