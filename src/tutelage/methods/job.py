@@ -146,8 +146,8 @@ class Job:
         model = self._build(self.recipe.student, pretrained=pretrained, size=views.student_size, classes=classes)
         preprocess = model.encoder.preprocess
         assert isinstance(preprocess, ImagePreprocess)
-        # What it is evaluated on is what it is deployed with: the center square, or all of a dense task's image, resized
-        # once, as views are.
+        # What it is evaluated on is what it is deployed with: the center square, or all of a dense task's image,
+        # resized once, as views are.
         model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
         return model
 
