@@ -1,25 +1,26 @@
-"""Batches made ahead of the steps that use them."""
+"""Batches, or blocks of other things, made ahead of the steps that use them."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from typing import TypeVar
 
 import torch
-
-from tutelage.data.batch import Batch
 
 AHEAD = 3
 """Batches prepared while the model trains."""
 
+Item = TypeVar("Item")
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
+
+def prefetched(batches: Iterator[Item]) -> Generator[Item]:
     """Prepare batches in a thread of their own while the caller works on the last one."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=AHEAD)
     stopped = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
+    def put(item: Item | BaseException | None) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
