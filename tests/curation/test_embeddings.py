@@ -9,15 +9,17 @@ import torch
 from PIL import Image
 from tests.training.tiny_models import TinyEncoder, TinyText
 
-from tutelage.curation import embeddings as module
+from tutelage.curation import crops, embeddings
+from tutelage.curation import embed as embedding
 from tutelage.curation.crops import CROPS, Cutting, cut, draw
-from tutelage.curation.embeddings import Embeddings, embed, embed_gallery
+from tutelage.curation.embed import embed
+from tutelage.curation.embeddings import Embeddings, embed_gallery
 from tutelage.curation.gallery import chosen, pieces
 from tutelage.curation.search import search
 from tutelage.data.images import decode, packed
 from tutelage.data.problems import Problem
 from tutelage.data.readers import stream
-from tutelage.data.samples import Samples
+from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, ModelError, RecipeError, RunError
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.progress import Quiet
@@ -32,7 +34,7 @@ CUT = Cutting(CROPS, 3, seed=5)
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five shards of four images, and batches that do not fit them."""
-    for where, name, value in ((stream, "CHUNK", 2), (module, "MOST_IMAGES", 4), (module, "BATCH", 5)):
+    for where, name, value in ((stream, "CHUNK", 2), (embeddings, "MOST_IMAGES", 4), (embedding, "BATCH", 5)):
         monkeypatch.setattr(where, name, value)
 
 
@@ -69,7 +71,8 @@ def all_ids(embeddings: Embeddings) -> list[str]:
 def unit_features(model: TinyEncoder, views: torch.Tensor) -> np.ndarray[Any, Any]:
     with torch.no_grad():
         features = model(views).features.double()
-    return (features / features.norm(dim=1, keepdim=True)).numpy()
+    unit: np.ndarray[Any, Any] = (features / features.norm(dim=1, keepdim=True)).numpy()
+    return unit
 
 
 def test_whole_images_are_embedded_in_their_evaluation_view(tmp_path: Path, gallery: Path) -> None:
@@ -96,10 +99,13 @@ def test_crops_from_one_decoding_are_those_rendered_one_by_one(tmp_path: Path, g
 def test_encoders_of_several_sizes_see_the_same_crops_of_one_decoding(
     tmp_path: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded = []
-    monkeypatch.setattr(
-        "tutelage.curation.crops.packed", lambda source, side: decoded.append(side) or packed(source, side)
-    )
+    decoded: list[int] = []
+
+    def watched(source: ImageSource, side: int) -> torch.Tensor:
+        decoded.append(side)
+        return packed(source, side)
+
+    monkeypatch.setattr(crops, "packed", watched)
     found = made(tmp_path, gallery, encoder(1, 8), encoder(2, 12), cutting=CUT)
     assert decoded == [18] * COUNT
     for number, model in enumerate((encoder(1, 8), encoder(2, 12))):
@@ -143,7 +149,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *, most: int | None = None) -> list[i
         seen.append(sum(map(len, chunks)))
         return embed(chunks, *arguments, **options)
 
-    monkeypatch.setattr(module, "embed", watched)
+    monkeypatch.setattr(embeddings, "embed", watched)
     return seen
 
 

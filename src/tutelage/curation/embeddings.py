@@ -13,29 +13,23 @@ again.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from tutelage.curation.crops import Cutting, cut
+from tutelage.curation.crops import Cutting
+from tutelage.curation.embed import Embedded, embed, output_of, preprocess_of
 from tutelage.curation.gallery import Piece, pieces
-from tutelage.data.inspect import found_in
-from tutelage.data.loader import MOST_WORKERS
 from tutelage.data.problems import Problem, in_words, summarize
-from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.data.samples import IntArray
 from tutelage.errors import DataError, ModelError, RunError
-from tutelage.ledger import Cost, counted, measured
+from tutelage.ledger import Cost, measured
 from tutelage.models.model import Encoder, Head, Model
-from tutelage.models.preprocess import ImagePreprocess
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
@@ -55,101 +49,11 @@ SHARD_BYTES = 64 << 20
 MOST_IMAGES = 16_384
 """Most images a shard: what an interruption may cost."""
 
-BATCH = 64
-"""Views that an encoder sees at a time."""
-
 _BESIDE = 24
 """Bytes of an item beside its vectors."""
 
 _ID = 64
 """About how long an id is, in bytes."""
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
-
-@dataclass
-class Embedded:
-    """What encoders make of some samples.
-
-    Attributes:
-        vectors: Of each encoder, unit vectors, float16 [V, D_E]; an image's crops follow each other.
-        boxes: Where each item lies in its image, float32 [V, 4].
-        ids: Of the images, [n].
-        problems: What was left out.
-    """
-
-    vectors: list[npt.NDArray[np.float16]]
-    boxes: npt.NDArray[np.float32]
-    ids: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
-def embed(
-    samples: Iterable[Samples],
-    encoders: Sequence[Encoder],
-    cutting: Cutting,
-    *,
-    cost: Cost | None = None,
-) -> Embedded:
-    """Embed samples: threads decode each image once and cut it, while the encoders work on those before.
-
-    Args:
-        samples: With images; only a few are in memory at a time.
-        encoders: In eval mode, on one device.
-        cutting: What of each image is an item.
-        cost: Gets images and FLOPs.
-
-    Raises:
-        ModelError: An encoder reads no images, or gives values that are not finite.
-    """
-    preprocesses = [_preprocess(encoder) for encoder in encoders]
-    device = next(encoders[0].parameters()).device
-    spent, flops = cost or Cost(), 0.0
-    found = Embedded([], np.empty((0, 4), np.float32))
-    vectors: list[list[Tensor]] = [[] for _ in encoders]
-    boxes: list[npt.NDArray[np.float32]] = []
-
-    def work(job: tuple[str, np.uint64, ImageSource]) -> tuple[str, list[Tensor], Any] | Problem:
-        name, key, image = job
-        try:
-            return name, *cut(image, key, cutting, preprocesses, device=device)
-        except DataError as error:
-            _, kind, detail = found_in(0, error)
-            return Problem(kind, name, detail)
-
-    def forward(views: Sequence[Tensor]) -> list[Tensor]:
-        with torch.no_grad(), precision(device):
-            return [_unit(encoder, each.to(device)) for encoder, each in zip(encoders, views, strict=True)]
-
-    images = max(1, BATCH // cutting.count)
-    jobs = ((name, key, image) for chunk in samples for name, key, image in _images(chunk, found.problems))
-    with ThreadPoolExecutor(_workers(), "embed", torch.set_num_threads, (1,)) as pool:
-        for batch in _batches(_ahead(pool, work, jobs, 2 * images), images, found.problems):
-            views = [torch.cat([each[1][number] for each in batch]) for number in range(len(encoders))]
-            if flops:
-                made = forward(views)
-            else:
-                # Every image is the same work, so the first batch's count stands for all.
-                made, total = counted(lambda views=views: forward(views))  # type: ignore[misc]
-                flops = total / len(batch)
-            for held, values in zip(vectors, made, strict=True):
-                held.append(values)
-            boxes += [each[2] for each in batch]
-            found.ids += [each[0] for each in batch]
-    spent.images += len(found.ids)
-    spent.flops += flops * len(found.ids)
-    if boxes:
-        found.boxes = np.concatenate(boxes)
-    for encoder, held in zip(encoders, vectors, strict=True):
-        empty = torch.empty(0, encoder.widths[output_of(encoder)], dtype=torch.float16)
-        found.vectors.append(torch.cat([empty, *held]).numpy())
-    return found
-
-
-def output_of(encoder: Encoder) -> str:
-    """Return which of an encoder's outputs is compared: its embedding in a shared space, or else its features."""
-    return "embedding" if "embedding" in encoder.widths else "features"
 
 
 @dataclass(frozen=True)
@@ -260,7 +164,7 @@ def embed_gallery(
     if not encoders:
         raise ModelError(f"{where}: there is no encoder to embed it with; name at least one")
     for encoder in encoders:
-        _preprocess(encoder)
+        preprocess_of(encoder)
     item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
     images = max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
     plan = {_name(piece): len(piece) for piece in pieces(where, images)}
@@ -361,57 +265,3 @@ def _identity(encoders: Sequence[Encoder], cutting: Cutting) -> dict[str, Any]:
 
 def _name(piece: Piece) -> str:
     return piece.fingerprint[:32]
-
-
-def _preprocess(encoder: Encoder) -> ImagePreprocess:
-    if not isinstance(encoder.preprocess, ImagePreprocess):
-        raise ModelError(f"{encoder.name}: reads no images alone; a gallery of images needs an encoder of images")
-    return encoder.preprocess
-
-
-def _unit(encoder: Encoder, views: Tensor) -> Tensor:
-    """Return unit vectors, float16 [B, D], on the CPU."""
-    output = output_of(encoder)
-    values = encoder(views, frozenset({output})).require(output).float()
-    if not bool(torch.isfinite(values).all()):
-        raise ModelError(f"{encoder.name}: gives {output} that are not finite; its weights or inputs are damaged")
-    return F.normalize(values, dim=1).half().cpu()
-
-
-def _images(chunk: Samples, problems: list[Problem]) -> Iterator[tuple[str, np.uint64, ImageSource]]:
-    problems += chunk.problems
-    yield from zip(chunk.ids, chunk.keys, chunk.images or (), strict=True)
-
-
-def _workers() -> int:
-    return min(MOST_WORKERS, torch.get_num_threads())
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Job], Result], jobs: Iterable[Job], most: int
-) -> Iterator[Result]:
-    """Yield what threads make of jobs, in order, never more than ``most`` ahead."""
-    waiting: deque[Future[Result]] = deque()
-    for job in jobs:
-        waiting.append(pool.submit(work, job))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _batches(
-    found: Iterable[tuple[str, list[Tensor], Any] | Problem], size: int, problems: list[Problem]
-) -> Iterator[list[tuple[str, list[Tensor], Any]]]:
-    """Yield what could be decoded in batches; the rest is a problem."""
-    batch = []
-    for each in found:
-        if isinstance(each, Problem):
-            problems.append(each)
-            continue
-        batch.append(each)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
