@@ -155,7 +155,7 @@ class Opened(Sequence[Vectors]):
     def __getitem__(self, number: int) -> Vectors:  # type: ignore[override]
         if number >= self._count:
             raise IndexError(number)
-        return halves(500, number)
+        return halves(200, number)
 
     def __iter__(self) -> Iterator[Vectors]:
         return (self[number] for number in range(self._count))
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_gallery() -> None:
         return found
 
     peak(1)
-    assert peak(40) < 1.5 * peak(4)
+    assert peak(20) < 1.5 * peak(4)
 
 
 @pytest.mark.parametrize(("value", "told"), [(np.nan, "length nan"), (2.0, "length 9.798")])
