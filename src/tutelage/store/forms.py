@@ -51,7 +51,8 @@ def check_form(name: str, shape: Sequence[int], form: str) -> None:
         raise RecipeError("logits: int8 is for features; use float16, or top-K such as top-32")
     if count is not None and (name != "logits" or count >= shape[0]):
         raise RecipeError(
-            f"{name}: {form} is for logits of more than {count} classes, and this is {name} {list(shape)}; use float16"
+            f"{name}: {form} is for logits of more than {count} classes, and this is {name} {list(shape)}; "
+            "use float16"
         )
 
 
@@ -74,8 +75,8 @@ def encode(name: str, values: Tensor, form: str) -> dict[str, Array]:
     Args:
         name: Of the output; logits lose each row's (each pixel's) largest value.
         values: [n, ...]; on any device.
-        form: ``float16``, ``int8``, or ``top-K`` for logits [n, C, ...]: the K largest (of each pixel), their classes,
-            and the logarithm of the probability of all others together, relative to the largest.
+        form: ``float16``, ``int8``, or ``top-K`` for logits [n, C, ...]: the K largest (of each pixel), their
+            classes, and the logarithm of the probability of all others together, relative to the largest.
 
     Returns:
         Arrays by name, each [n, ...]: the values under the output's own name, what else there is beside it, such as
