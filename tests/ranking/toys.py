@@ -41,14 +41,14 @@ def add_toys(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Add a source of toys; return a list that gets the name and size of each one that is built."""
     built: list[tuple[str, int | None]] = []
 
-    def build(identifier: str, *, pretrained: bool, size: int | None) -> Encoder:
+    def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
         assert pretrained
         built.append((identifier, size))
         if identifier == "huge":
             raise RuntimeError("not enough memory:\n you tried to allocate 9 TB")
         return Toy(identifier, size or 16)
 
-    def check(identifier: str, *, pretrained: bool, size: int | None) -> None:
+    def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
         if identifier == "weightless":
             raise ModelError("toy:weightless has no pretrained weights")
 
