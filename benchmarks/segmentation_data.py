@@ -18,11 +18,12 @@ packages, scikit-learn and two npm packages, as in ``compare_data.py``; the same
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import random
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,9 @@ COLORS = (
 
 Picture = Image.Image
 
+Objects = dict[str, dict[str, list[tuple[str, Picture]]]]
+"""Emoji with their files' names, by part and class."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -75,13 +79,13 @@ def main() -> None:
     objects = cut_outs(archives)
     grounds = backgrounds()
     for part, count in COUNTS.items():
-        make(folder / part, lambda left, part=part, count=count: compositions(part, count, objects, grounds))  # type: ignore[misc]
-    make(folder / "pretraining", lambda left: alone(objects))
+        make(folder / part, functools.partial(compositions, part, count, objects, grounds))
+    make(folder / "pretraining", functools.partial(alone, objects))
 
 
-def cut_outs(archives: dict[str, Path]) -> dict[str, dict[str, list[tuple[str, Picture]]]]:
+def cut_outs(archives: dict[str, Path]) -> Objects:
     """Return the emoji of each part by class, with their alpha: ``train``, ``test``, and ``generic`` of no class."""
-    found: dict[str, dict[str, list[tuple[str, Picture]]]] = defaultdict(lambda: defaultdict(list))
+    found: Objects = defaultdict(lambda: defaultdict(list))
     for vendor, archive in sorted(archives.items()):
         rows, files = unpacked(vendor, archive)
         for row in sorted(rows, key=lambda each: each["short_name"]):
@@ -118,7 +122,7 @@ def backgrounds() -> dict[str, list[Picture]]:
 
 
 def compositions(
-    part: str, count: int, objects: dict[str, dict[str, list[tuple[str, Picture]]]], grounds: dict[str, list[Picture]]
+    part: str, count: int, objects: Objects, grounds: dict[str, list[Picture]], left: Counter[str]
 ) -> Files:
     """Yield pictures and their masks; of ``generic`` there are none."""
     own, names = objects[part], list(objects[part])
@@ -173,7 +177,7 @@ def in_colors(mask: np.ndarray) -> Picture:
     return image
 
 
-def alone(objects: dict[str, dict[str, list[tuple[str, Picture]]]]) -> Files:
+def alone(objects: Objects, left: Counter[str]) -> Files:
     """Yield each emoji of train on white, in its class's folder."""
     for name, pictures in sorted(objects["train"].items()):
         for file, picture in pictures:

@@ -81,6 +81,7 @@ def predict_masks(
         """Return logits at the head's resolution, [B, C, h, w]."""
         nonlocal flops
         moved = squares.to(device)
+        logits: Tensor
         if flops:
             logits = model(moved, {"logits"}, size=size).require("logits")
         else:  # every square is the same work
@@ -88,7 +89,7 @@ def predict_masks(
             logits, flops = outputs.require("logits"), spent / len(squares)
         if cost is not None:
             cost.flops += flops * len(squares)
-        return logits.float()  # type: ignore[no-any-return]
+        return logits.float()
 
     try:
         with ThreadPoolExecutor(min(8, torch.get_num_threads() + 1), "decode") as pool:

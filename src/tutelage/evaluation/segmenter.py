@@ -14,13 +14,10 @@ from tutelage.data.pixels import named
 from tutelage.data.readers import read_samples
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError
-from tutelage.evaluation.classifier import some
+from tutelage.evaluation.classifier import PAIRS, some
 from tutelage.evaluation.measures import IntArray
 from tutelage.evaluation.overlap import measure_overlap, pixel_counts, pixel_matrix
 from tutelage.runtime import Segmenter
-
-PAIRS = 20
-"""Most confused pairs of classes that are told."""
 
 
 def read_masked(where: str, classes: tuple[str, ...]) -> Samples:

@@ -10,7 +10,7 @@ from tutelage.report.intervals import Interval, paired_difference, wilson
 from tutelage.report.numbers import between, duration, flops, parameters, signed, whole
 from tutelage.report.overlap import iou_difference, iou_interval
 from tutelage.report.tasks import METRICS, task_words
-from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, verdict
+from tutelage.report.words import baseline_words, collapses, group_words, short_name, verdict
 
 
 def models(run: Finished) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def models(run: Finished) -> list[dict[str, Any]]:
         adapted = run.stages["adapt"]["results"]
         for mode, choice in adapted["modes"].items():
             metrics = data["teacher_metrics"][mode] if tested else choice["metrics"]
-            note = f"the teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
+            note = f"the teacher, {group_words(data, mode)[0].lower()}"
             if mode == adapted["chosen"]:
                 note += "; it taught the student"
             row = _row(run, short_name(data["teacher"]["name"]), note, metrics, "evaluate", mode)

@@ -23,7 +23,7 @@ from tutelage.report.numbers import (
 )
 from tutelage.report.pictures import curve
 from tutelage.report.tasks import METRICS, task_words
-from tutelage.report.words import GROUPS
+from tutelage.report.words import group_words
 
 MATRIX_CLASSES = 40
 """Most classes whose confusion matrix can be read."""
@@ -62,8 +62,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
         kept = list(results["modes"].values()) if "modes" in results else [results["chosen"]]
         rows = []
         for choice in results["judged"]:
-            group, setting = GROUPS.get(choice["group"], (choice["group"], ""))
-            setting = words.settings.get(choice["group"], setting)
+            group, setting = group_words(run.data, choice["group"])
             mark = ""
             if choice in kept:
                 mark = "chosen"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tutelage.report.numbers import MISSING, duration, flops, parameters, percent
 from tutelage.report.tasks import score, task_words
-from tutelage.report.words import GROUPS, baseline_words, collapses, short_name, usage, verdict
+from tutelage.report.words import baseline_words, collapses, group_words, short_name, usage, verdict
 
 MADE = {
     "model/": "the model: ONNX, weights, card",
@@ -58,7 +58,7 @@ def _models(data: Mapping[str, Any]) -> Table:
         add(student, baseline_words(data, name), baseline["metrics"][which], size, *_spent(baseline["cost"]))
     for mode, metrics in data["teacher_metrics"].items():
         teacher = data["teacher"]
-        note = f"teacher, {GROUPS.get(mode, (mode, ''))[0].lower()}"
+        note = f"teacher, {group_words(data, mode)[0].lower()}"
         costs = (parameters(teacher.get("params")), MISSING, MISSING)
         add(short_name(teacher["name"]), note, metrics, *costs)
     return table

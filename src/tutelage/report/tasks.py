@@ -52,7 +52,7 @@ class TaskWords:
         gives: What the exported file does.
         use: The last line of Python that uses ``model``.
         dense: Whether every pixel is told apart.
-        settings: What tells candidates of a group apart, where the task does so otherwise.
+        groups: How groups of candidates are called, and what tells members apart, where the task has it otherwise.
     """
 
     primary: str
@@ -67,7 +67,7 @@ class TaskWords:
     gives: str
     use: str
     dense: bool = False
-    settings: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def metric(self) -> Metric:
@@ -105,7 +105,7 @@ TASKS = {
         gives="takes pixels of any size, has its preprocessing inside, and gives the class of every pixel",
         use='(mask,) = model.segment("picture.png")',
         dense=True,
-        settings={"probe": "peak rate"},
+        groups={"probe": ("Head alone", "peak rate")},
     ),
 }
 

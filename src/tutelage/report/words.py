@@ -23,6 +23,16 @@ GROUPS = {
 """How candidates' groups are called, and what tells their members apart."""
 
 
+def group_words(data: Mapping[str, Any], group: str) -> tuple[str, str]:
+    """Return how a group of a run's candidates is called, and what tells its members apart.
+
+    Args:
+        data: The content of ``results.json``.
+        group: Its key.
+    """
+    return {**GROUPS, **task_words(data).groups}.get(group, (group, ""))
+
+
 def short_name(name: str) -> str:
     """Return a model's name without its source: ``lcnet_050`` for ``timm:lcnet_050``."""
     return name.rsplit(":", 1)[-1]
