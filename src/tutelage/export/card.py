@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tutelage.report.tasks import TASKS, TaskWords
 from tutelage.runtime.model import SEGMENTATION
 
 UNKNOWN = "not recorded"
-
-METRICS = {False: ("accuracy", "accuracy"), True: ("miou", "mean IoU")}
-"""The metric that forms are compared by, and its name in words, by whether every pixel is told."""
 
 SHOWN_CLASSES = 100
 """How many class names a card spells out; the rest is in ``model.json``."""
@@ -64,6 +62,7 @@ def model_card(data: Mapping[str, Any]) -> str:
     student = data.get("student") or {}
     classes = [str(name) for name in data.get("classes") or ()]
     dense = data.get("task") == SEGMENTATION
+    words = TASKS[SEGMENTATION if dense else "classification"]
     count = f"{len(classes)} classes"
     told = f"It tells the class of every pixel, one of {count}" if dense else f"It tells {count} apart"
     parts = [
@@ -79,8 +78,8 @@ def model_card(data: Mapping[str, Any]) -> str:
         _table(("data", "images", "metric", "value", "95 % interval"), _metrics(data)),
         *_class_iou(data.get("class_iou") or {}),
         "## Files",
-        _table(("form", "bytes", "check", f"test {METRICS[dense][1]}"), _forms(data, dense=dense)),
-        *_int8(data, dense=dense),
+        _table(("form", "bytes", "check", f"test {words.metric.name}"), _forms(data, words)),
+        *_int8(data, words),
         *_latency(data.get("latency")),
         "## What it cost",
         _table(("stage", "seconds", "images", "FLOPs"), _cost(data.get("cost") or {})),
@@ -171,9 +170,9 @@ def _class_iou(found: Mapping[str, float | None]) -> list[str]:
     return ["Intersection over union by class, on the test images:", _table(("class", "IoU"), rows)] if rows else []
 
 
-def _forms(data: Mapping[str, Any], *, dense: bool) -> list[tuple[str, ...]]:
+def _forms(data: Mapping[str, Any], words: TaskWords) -> list[tuple[str, ...]]:
     tested = data.get("exported") or {}
-    pixels = "the pixels of " if dense else ""
+    pixels = "the pixels of " if words.dense else ""
     rows: list[tuple[str, ...]] = []
     for name, found in (data.get("export") or {}).items():
         if found.get("kept") is False:
@@ -185,18 +184,18 @@ def _forms(data: Mapping[str, Any], *, dense: bool) -> list[tuple[str, ...]]:
             check = f"the trained model's logits to {found['parity']:.1e} of the largest"
         else:
             check = "made from a form above"
-        value = (tested.get(name) or {}).get(METRICS[dense][0])
+        value = (tested.get(name) or {}).get(words.primary)
         rows.append((_text(name), _number(found.get("bytes")), check, "" if value is None else _text(value)))
     return rows
 
 
-def _int8(data: Mapping[str, Any], *, dense: bool) -> list[str]:
+def _int8(data: Mapping[str, Any], words: TaskWords) -> list[str]:
     loss = (data.get("exported") or {}).get("int8_loss")
     if loss is None:
         return []
     images = _number(data["exported"].get("images"))
     effect = "loses" if loss >= 0 else "gains"
-    return [f"On {images} test images INT8 {effect} {abs(loss):.2%} of {METRICS[dense][1]}."]
+    return [f"On {images} test images INT8 {effect} {abs(loss):.2%} of {words.metric.name}."]
 
 
 def _latency(timed: Mapping[str, Any] | None) -> list[str]:
