@@ -19,6 +19,7 @@ from tutelage.data.loader import Loader, ViewGroup
 from tutelage.data.samples import Samples
 from tutelage.ledger import counted
 from tutelage.methods.align import pair_phase
+from tutelage.methods.fit import DENSE_BATCH
 from tutelage.methods.job import Job
 from tutelage.methods.pairs import Pairing, pair_groups
 from tutelage.methods.self_distill import self_distillation_phase, view_groups
@@ -76,7 +77,8 @@ class Bench:
     """Some labeled images, on which models are timed; ``viewing`` and ``decoding`` are seconds an image."""
 
     def __init__(self, job: Job) -> None:
-        self._job, self._count = job, min(IMAGES, len(job.labeled))
+        # Of a dense task as many as its trainings take: each is the work of many that are told as a whole.
+        self._job, self._count = job, min(DENSE_BATCH if job.dense else IMAGES, len(job.labeled))
         rows = np.arange(self._count)
         self._some = job.labeled.subset(rows)
         settings = job.recipe.views
