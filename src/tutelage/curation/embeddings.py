@@ -13,8 +13,8 @@ again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ import torch
 
 from tutelage.curation.crops import Cutting
 from tutelage.curation.embed import Embedded, embed, output_of, preprocess_of
-from tutelage.curation.gallery import Piece, pieces
+from tutelage.curation.gallery import Piece, pieces, pieces_of
 from tutelage.data.problems import Problem, in_words, summarize
-from tutelage.data.samples import IntArray
+from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, ModelError, RunError
 from tutelage.ledger import Cost, measured
 from tutelage.models.model import Encoder, Head, Model
@@ -81,14 +81,12 @@ class Embeddings:
 
     Attributes:
         cutting: As given.
-        cost: What making everything in the store has cost, whoever made it.
     """
 
     def __init__(self, store: Store, names: Sequence[str], cutting: Cutting) -> None:
         self._store = store
         self._names = list(names)
         self.cutting = cutting
-        self.cost = store.cost
         counts = [len(store.shard(name).arrays["number"]) for name in names]
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -100,9 +98,28 @@ class Embeddings:
         """Where they are."""
         return self._store.folder
 
+    @property
+    def cost(self) -> Cost:
+        """What making them has cost, whoever made them: their share of what everything in the store has cost."""
+        every = self._store.cost
+        share = min(1.0, len(self) // self.cutting.count / every.images) if every.images else 0.0
+        return replace(
+            every, seconds=share * every.seconds, images=round(share * every.images), flops=share * every.flops
+        )
+
     def vectors(self, encoder: int = 0) -> Sequence[npt.NDArray[np.float16]]:
         """Return an encoder's vectors, a shard each, mapped when taken: as :func:`tutelage.curation.search` wants."""
         return _Vectors(self._store, self._names, f"vectors.{encoder}")
+
+    def take(self, rows: IntArray, encoder: int = 0) -> npt.NDArray[np.float16]:
+        """Return an encoder's vectors of some items, [n, D_e]."""
+        shards = self.vectors(encoder)
+        found = np.empty((len(rows), shards[0].shape[1]), np.float16)
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for part in np.unique(parts).tolist():
+            where = np.flatnonzero(parts == part)
+            found[where] = shards[part][rows[where] - self._starts[part]]
+        return found
 
     def images(self, rows: IntArray) -> IntArray:
         """Return the number of the image that each item was cut from; images are numbered through the gallery."""
@@ -161,13 +178,57 @@ def embed_gallery(
         ModelError: An encoder reads no images, or gives values that are not finite.
         RunError: There is no room for all of it, it cannot be written, or the gallery changes meanwhile.
     """
+    return _embedded(root, max_bytes, where, lambda images: pieces(where, images), encoders, cutting, progress)
+
+
+def embed_samples(
+    root: Path,
+    max_bytes: int,
+    samples: Samples,
+    encoders: Sequence[Encoder],
+    cutting: Cutting,
+    *,
+    progress: Progress,
+) -> Embeddings:
+    """Embed samples that are at hand, all of them, as :func:`embed_gallery` does; labels do not matter.
+
+    Args:
+        root: Folder of all stores.
+        max_bytes: Most that they may hold together.
+        samples: With images.
+        encoders: On one device.
+        cutting: What of each image is an item.
+        progress: Shows how many shards are done.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        ModelError: An encoder reads no images, or gives values that are not finite.
+        RunError: There is no room for all of it, or it cannot be written.
+    """
+    where = samples.origin or "these samples"
+    made = _embedded(root, max_bytes, where, lambda images: pieces_of(samples, images), encoders, cutting, progress)
+    if len(made) < len(samples) * cutting.count:
+        first = next(made.problems())
+        raise DataError(f"{where}: {first.where}: cannot be decoded any more ({first.kind}); repair or remove it")
+    return made
+
+
+def _embedded(
+    root: Path,
+    max_bytes: int,
+    where: str,
+    cut: Callable[[int], Iterator[Piece]],
+    encoders: Sequence[Encoder],
+    cutting: Cutting,
+    progress: Progress,
+) -> Embeddings:
     if not encoders:
         raise ModelError(f"{where}: there is no encoder to embed it with; name at least one")
     for encoder in encoders:
         preprocess_of(encoder)
     item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
     images = max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
-    plan = {_name(piece): len(piece) for piece in pieces(where, images)}
+    plan = {_name(piece): len(piece) for piece in cut(images)}
     store = Store(root, "embeddings", _identity(encoders, cutting))
     modes = [encoder.training for encoder in encoders]
     try:
@@ -175,7 +236,7 @@ def embed_gallery(
             encoder.eval()
         store.build(
             list(plan),
-            _Passes(pieces(where, images), where, encoders, cutting).shard,
+            _Passes(cut(images), where, encoders, cutting).shard,
             budget=Budget(root, max_bytes),
             progress=progress,
             label="embed",

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from tutelage.data.problems import Problem
 from tutelage.data.readers.stream import stream_samples
 from tutelage.data.samples import ImageSource, Samples
@@ -55,6 +57,13 @@ def pieces(where: str, images: int, *, shard: int = 0, shards: int = 1) -> Itera
             held = []
     if held:
         yield _piece(held)
+
+
+def pieces_of(samples: Samples, images: int) -> Iterator[Piece]:
+    """Yield samples that are at hand in pieces of so many images; labels do not count."""
+    bare = samples.without_targets()
+    for start in range(0, len(bare), images):
+        yield _piece([bare.subset(np.arange(start, min(start + images, len(bare))))])
 
 
 def chosen(where: str, ids: Collection[str]) -> Samples:
