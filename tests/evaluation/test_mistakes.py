@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 
 from tutelage.data.samples import Samples
-from tutelage.evaluation.mistakes import LOSSLESS, MOST, SIDE, most_confident, thumbnail, write_mistakes
+from tutelage.evaluation.mistakes import MOST, most_confident, write_mistakes
 
 RANDOM = np.random.default_rng(5)
 CLASSES = ("cat", "dog", "bird")
@@ -87,15 +86,3 @@ def test_texts_have_no_pictures(tmp_path: Path) -> None:
     texts = Samples(ids=("a",), texts=("a",), targets=np.zeros(1, np.int64), classes=CLASSES)
     write_mistakes(tmp_path, texts, torch.eye(3)[[1]], None)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("size", "kept"),
-    [((8, 8), (8, 8)), ((LOSSLESS, 3), (LOSSLESS, 3)), ((640, 480), (SIDE, 120)), ((1, 4000), (1, SIDE))],
-)
-def test_thumbnails_are_small_and_small_images_untouched(size: tuple[int, int], kept: tuple[int, int]) -> None:
-    content, ending = thumbnail(RANDOM.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8))
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.size == kept
-        assert picture.format == ("PNG" if ending == "png" else "JPEG")
-    assert (ending == "png") == (max(kept) <= LOSSLESS)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from tutelage.data.pixels import decode_pixels
-from tutelage.data.samples import ImageSource, Samples
+from tutelage.data.samples import Samples
+from tutelage.data.thumbnails import thumbnail
 from tutelage.errors import DataError
 from tutelage.run import write_json, write_whole
 
@@ -20,9 +18,6 @@ MOST = 24
 
 SIDE = 160
 """Long side of a kept picture, in pixels; smaller images are kept as they are."""
-
-LOSSLESS = 64
-"""Up to this long side pictures are kept as PNG: a JPEG of so few pixels is hardly smaller, and blurs them."""
 
 MISTAKES = "mistakes.json"
 
@@ -65,7 +60,7 @@ def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Ten
     mistakes: list[dict[str, Any]] = []
     for row in most_confident(student, targets):
         try:
-            content, ending = thumbnail(samples.images[row])
+            content, ending = thumbnail(samples.images[row], SIDE)
         except DataError:
             continue
         true, predicted = int(targets[row]), int(probabilities[row].argmax())
@@ -83,24 +78,3 @@ def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Ten
             }
         )
     write_json(folder / MISTAKES, {"mistakes": mistakes})
-
-
-def thumbnail(source: ImageSource) -> tuple[bytes, str]:
-    """Return an image with a long side of at most ``SIDE`` pixels, encoded, and its file name's ending.
-
-    Raises:
-        DataError: It cannot be read or decoded.
-    """
-    image = Image.fromarray(decode_pixels(source))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return encoded(image)
-
-
-def encoded(image: Image.Image) -> tuple[bytes, str]:
-    """Return a small picture, encoded, and its file name's ending."""
-    content = io.BytesIO()
-    if max(image.size) <= LOSSLESS:
-        image.save(content, "PNG", optimize=True)
-        return content.getvalue(), "png"
-    image.save(content, "JPEG", quality=82)
-    return content.getvalue(), "jpg"

@@ -14,8 +14,8 @@ from torch import Tensor
 from tutelage.data.masks import IGNORED, decode_mask
 from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource, Samples
+from tutelage.data.thumbnails import encoded
 from tutelage.errors import DataError
-from tutelage.evaluation.mistakes import encoded
 from tutelage.report.overlap import mean_iou
 from tutelage.run import write_json, write_whole
 from tutelage.runtime.letterbox import source_rows
