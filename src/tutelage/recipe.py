@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from tutelage.curation.settings import CurateSettings
 from tutelage.data.settings import DataSettings
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.export import EXPORTERS, ExportSettings
@@ -37,6 +38,7 @@ class Recipe(Settings):
     Attributes:
         task: What is to be learned.
         data: Where data are, and how many labels may be used.
+        curate: How a transfer set is retrieved from a gallery, in place of ``data.transfer``.
         teacher: The foundation model; always pretrained. Methods that use features alone take a list of several.
         student: The small model.
         method: How the student is made.
@@ -67,6 +69,7 @@ class Recipe(Settings):
 
     task: str = "classification"
     data: DataSettings
+    curate: CurateSettings | None = None
     teacher: str | tuple[str, ...] | None = None
     student: str
     method: str = "task-oriented"
@@ -99,6 +102,13 @@ class Recipe(Settings):
     def teachers(self) -> tuple[str, ...]:
         """All teachers; none, one, or several."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
+
+    @property
+    def curates(self) -> bool:
+        """Whether there is a transfer set to be curated, which some method learns from."""
+        return self.curate is not None and any(
+            METHODS[name].needs_transfer for name in (self.method, *self.baselines)
+        )
 
     @property
     def dense(self) -> bool:
@@ -287,6 +297,15 @@ def make_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any] | None = N
     twice = next((name for place, name in enumerate(recipe.teachers) if name in recipe.teachers[:place]), None)
     if twice is not None:
         raise RecipeError(f"teacher: {twice!r} is named twice; its features would only count double")
+    if recipe.curate is not None:
+        recipe.curate.check()
+        if recipe.data.transfer is not None:
+            raise RecipeError(
+                "data.transfer and curate: a transfer set is either given or curated; leave one of them out "
+                "(--set curate=null)"
+            )
+        if not recipe.curate.encoders and not recipe.teachers:
+            raise RecipeError("curate.encoders: without a teacher, name what images are compared by")
     for name in recipe.export.forms:
         if name not in EXPORTERS:
             raise UnknownNameError("export form", name, EXPORTERS)
