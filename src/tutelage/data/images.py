@@ -16,9 +16,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from tutelage.data import pixels
+from tutelage.data.boxes import pixel_box
 from tutelage.data.formats import jpeg_frame
 from tutelage.data.pixels import decode_pixels, decoded, named, open_content, read_content
-from tutelage.data.samples import ImageSource, IntArray
+from tutelage.data.samples import CutOut, ImageSource, IntArray
 
 PACK_SHARE = 1.5
 """Images are kept with a short side of this many view sides, so that small crops stay sharp."""
@@ -45,6 +46,11 @@ def decode_named(source: ImageSource | Image.Image) -> tuple[Tensor, str]:
     """
     if isinstance(source, (np.ndarray, Image.Image)):
         return _channels_first(decode_pixels(source)), ""
+    if isinstance(source, CutOut):
+        whole, form = decode_named(source.source)
+        top, left, height, width = pixel_box(source.box, *whole.shape[1:]).tolist()
+        # Copied, so that the whole image need not stay in memory; in its memory layout.
+        return whole[:, top : top + height, left : left + width].clone(), form
     content = read_content(source)
     frame = jpeg_frame(content)
     if frame is not None and (decode_jpeg := _torchcodec()):

@@ -17,7 +17,7 @@ from tutelage.data import images as decoding
 from tutelage.data import pixels
 from tutelage.data.formats import misnamed
 from tutelage.data.problems import KINDS, USED, ImageError, Problem
-from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.data.samples import ImageSource, IntArray, Samples, Stored, original
 from tutelage.errors import DataError, RunError
 from tutelage.run import write_json
 
@@ -44,7 +44,7 @@ def inspect(samples: Samples) -> tuple[IntArray, tuple[Problem, ...]]:
         a problem, and is used.
     """
     images = samples.images or ()
-    rows = [row for row, image in enumerate(images) if not isinstance(image, np.ndarray)]
+    rows = [row for row, image in enumerate(images) if not isinstance(original(image), np.ndarray)]
     found = [] if not rows else _look(samples, rows)
     lost = {row for row, kind, _ in found if kind not in USED}
     usable = np.array([row for row in range(len(samples)) if row not in lost], dtype=np.int64)
@@ -87,10 +87,11 @@ def fingerprint_of(samples: Samples) -> str | None:
 
 def _gone(row: int, image: ImageSource) -> Found | None:
     """Tell, without reading, an image that is not there."""
+    image = original(image)
     try:
         if isinstance(image, Path):
             pixels.check_regular(image)
-        elif not isinstance(image, (bytes, np.ndarray)):
+        elif isinstance(image, Stored):
             image.stamp()
     except DataError as error:
         return found_in(row, error)
@@ -98,7 +99,14 @@ def _gone(row: int, image: ImageSource) -> Found | None:
 
 
 def _decode_all(images: Sequence[ImageSource]) -> Iterator[Found]:
-    return (found for found in each_of(len(images), lambda row: _decode(row, images[row])) if found)
+    """Yield what is wrong; of several crops of one image, that is decoded once."""
+    wholes = [original(image) for image in images]
+    places = {id(whole): place for place, whole in enumerate(wholes)}
+    firsts = list(places.values())
+    seen = dict(zip(firsts, each_of(len(firsts), lambda turn: _decode(wholes[firsts[turn]])), strict=True))
+    for row, whole in enumerate(wholes):
+        if found := seen[places[id(whole)]]:
+            yield row, *found
 
 
 def each_of(count: int, look: Callable[[int], Result]) -> Iterator[Result]:
@@ -113,13 +121,13 @@ def each_of(count: int, look: Callable[[int], Result]) -> Iterator[Result]:
             yield from found
 
 
-def _decode(row: int, image: ImageSource) -> Found | None:
+def _decode(image: ImageSource) -> tuple[str, str] | None:
     try:
         form = decoding.decode_named(image)[1]
     except DataError as error:
-        return found_in(row, error)
+        return found_in(0, error)[1:]
     suffix = "" if isinstance(image, bytes) else misnamed(str(image), form)
-    return (row, "wrong extension", f"{form} named {suffix}") if suffix else None
+    return ("wrong extension", f"{form} named {suffix}") if suffix else None
 
 
 def found_in(row: int, error: DataError) -> Found:
@@ -131,7 +139,7 @@ def found_in(row: int, error: DataError) -> Found:
 
 def _where(samples: Samples, row: int) -> str:
     image = (samples.images or ())[row]
-    return samples.ids[row] if isinstance(image, bytes) else pixels.named(image)
+    return samples.ids[row] if isinstance(original(image), bytes) else pixels.named(image)
 
 
 def _conditions() -> dict[str, Any]:

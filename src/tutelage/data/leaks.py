@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from tutelage.data.pixels import unreadable
-from tutelage.data.samples import ImageSource, IntArray, Samples, Stored, same_source
+from tutelage.data.samples import (
+    CutOut,
+    ImageSource,
+    IntArray,
+    Samples,
+    Stored,
+    WholeImage,
+    original,
+    same_source,
+)
 
 
 class Contents:
@@ -24,11 +33,12 @@ class Contents:
         self._sizes: dict[int, int] = {}
 
     def size(self, image: ImageSource) -> int:
-        """Return the size in bytes; only what is stored in something else is read for it.
+        """Return the size in bytes, of crops that of the whole image; only what is stored in something else is read.
 
         Raises:
             DataError: It cannot be read (any more).
         """
+        image = original(image)
         if isinstance(image, bytes):
             return len(image)
         if isinstance(image, np.ndarray):
@@ -42,23 +52,29 @@ class Contents:
         return self._sizes[id(image)]
 
     def hash(self, image: ImageSource) -> bytes:
-        """Return a hash of the bytes, or of the pixels and their shape.
+        """Return a hash of the bytes, or of the pixels and their shape; of crops, of both and where they are cut.
 
         Raises:
             DataError: It cannot be read (any more).
         """
+        if isinstance(image, CutOut) and image.whole:
+            return self.hash(image.source)
         if id(image) not in self._hashes:
-            content = _content(image)
+            content = self._cut(image) if isinstance(image, CutOut) else _content(image)
             if isinstance(image, Stored):
                 self._sizes[id(image)] = len(content)
             self._hashes[id(image)] = image, hashlib.blake2b(content, digest_size=16).digest()
         return self._hashes[id(image)][1]
 
+    def _cut(self, image: CutOut) -> bytes:
+        return self.hash(image.source) + repr(image.box).encode()
+
 
 def exact_copies(samples: Samples, of: Samples, contents: Contents | None = None) -> IntArray:
     """Return the rows of ``samples`` whose image has the very bytes (or pixels) of one in ``of``.
 
-    Only images whose size in bytes occurs in both are read.
+    A crop counts as the image that it is cut out of, of which it shows a part. Only images whose size in bytes occurs
+    in both are read.
 
     Args:
         samples: Where copies are looked for.
@@ -69,14 +85,15 @@ def exact_copies(samples: Samples, of: Samples, contents: Contents | None = None
         DataError: An image cannot be read (any more).
     """
     contents = contents or Contents()
-    sizes = [contents.size(image) for image in samples.images or ()]
+    images = [original(image) for image in samples.images or ()]
+    sizes = [contents.size(image) for image in images]
     known = set(sizes)
-    others = [(contents.size(image), image) for image in of.images or ()]
+    others = [(contents.size(image), image) for image in map(original, of.images or ())]
     hashes = {(size, contents.hash(image)) for size, image in others if size in known}
     wanted = {size for size, _ in hashes}
     rows = [
         row
-        for row, (size, image) in enumerate(zip(sizes, samples.images or (), strict=True))
+        for row, (size, image) in enumerate(zip(sizes, images, strict=True))
         if size in wanted and (size, contents.hash(image)) in hashes
     ]
     return np.array(rows, dtype=np.int64)
@@ -124,7 +141,7 @@ def contradictions(samples: Samples, contents: Contents | None = None) -> list[I
     return [np.array(rows, dtype=np.int64) for rows in sorted(found)]
 
 
-def _content(image: ImageSource) -> bytes:
+def _content(image: WholeImage) -> bytes:
     if isinstance(image, Stored):
         return image.read()
     if isinstance(image, Path):

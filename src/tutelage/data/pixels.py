@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from tutelage.data.boxes import pixel_box
 from tutelage.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from tutelage.data.formats import OPENED, ends_early, foreign, format_at_start
 from tutelage.data.problems import ImageError
-from tutelage.data.samples import ImageSource, Stored
+from tutelage.data.samples import CutOut, ImageSource, Stored
 from tutelage.errors import DataError
 
 BACKGROUND = (255, 255, 255)
@@ -33,7 +34,7 @@ def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
 
     EXIF rotation is applied, transparency composited on white, palettes and CMYK are converted; of an animation
     the first frame is taken. 16-bit channels are scaled to 8. Floating-point gray counts from 0 to 1 if no value
-    is larger, else from 0 to 255.
+    is larger, else from 0 to 255. A crop is cut out of what all this makes of the whole image.
 
     Raises:
         ImageError: The file cannot be read, is not an image, or has more than ``PIXEL_LIMIT`` pixels.
@@ -50,6 +51,10 @@ def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
         return _to_rgb(Image.fromarray(source))
     if isinstance(source, Image.Image):
         return decoded(source, named(source), b"")
+    if isinstance(source, CutOut):
+        whole = decode_pixels(source.source)
+        top, left, height, width = pixel_box(source.box, *whole.shape[:2]).tolist()
+        return whole[top : top + height, left : left + width].copy()
     content, name = read_content(source), named(source)
     with open_content(content, name) as image:
         return decoded(image, name, content)
@@ -124,6 +129,9 @@ def image_size(source: ImageSource) -> tuple[int, int]:
     """
     if isinstance(source, np.ndarray):
         return source.shape[0], source.shape[1]
+    if isinstance(source, CutOut):
+        _, _, height, width = pixel_box(source.box, *image_size(source.source)).tolist()
+        return height, width
     try:
         if isinstance(source, Path):
             check_regular(source)

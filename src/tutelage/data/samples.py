@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # which needs an image's source
 
 IntArray = npt.NDArray[np.int64]
 
+ROUNDED = 1e-6
+"""How far a box may lead out of its image by rounding to float32."""
+
 
 class Stored(ABC):
     """An encoded image that lies inside something else and is read when needed: an archive, a table, a remote store.
@@ -41,8 +44,49 @@ class Stored(ABC):
         """Return what tells a changed image from the same one, cheaply: size and time, offset, or an entity tag."""
 
 
-ImageSource = Path | bytes | npt.NDArray[np.uint8] | Stored
+@dataclass(frozen=True, eq=False)  # arrays cannot be compared this way; see same_source
+class CutOut:
+    """A crop that is an image of its own: decoded by decoding the whole one and cutting a box out of it.
+
+    ``str()`` of it says where it is, in words for messages.
+
+    Attributes:
+        source: The image that it is cut out of.
+        box: (top, left, height, width) relative to the image, as in ``Views.crop``; rounded to whole pixels by
+            :func:`tutelage.data.boxes.pixel_box`.
+
+    Raises:
+        DataError: The box is empty, or not inside the image.
+    """
+
+    source: ImageSource
+    box: tuple[float, float, float, float]
+
+    def __post_init__(self) -> None:
+        top, left, height, width = self.box
+        inside = 0 <= top < 1 and 0 <= left < 1 and top + height <= 1 + ROUNDED and left + width <= 1 + ROUNDED
+        if not (inside and height > 0 and width > 0):
+            raise DataError(
+                f"{self}: the box leads out of the image, or is empty; give (top, left, height, width) in 0..1"
+            )
+
+    def __str__(self) -> str:
+        top, left, height, width = self.box
+        where = "pixels" if isinstance(self.source, np.ndarray) else self.source
+        name = f"{len(where)} bytes" if isinstance(where, bytes) else str(where)
+        return f"crop ({left:.1%}, {top:.1%}) to ({left + width:.1%}, {top + height:.1%}) of {name}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the image."""
+        return self.box == (0, 0, 1, 1)
+
+
+WholeImage = Path | bytes | npt.NDArray[np.uint8] | Stored
 """An image before decoding: a file, an encoded file's bytes, pixels as uint8 [H, W] or [H, W, 3 or 4], or stored."""
+
+ImageSource = WholeImage | CutOut
+"""The same, or a crop of one."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +193,22 @@ def _identity(source: ImageSource) -> bytes:
         return source.stamp().encode()
     if isinstance(source, bytes):
         return source
+    if isinstance(source, CutOut):
+        return (b"" if source.whole else repr(source.box).encode()) + _identity(source.source)
     return repr(source.shape).encode() + np.ascontiguousarray(source).tobytes()
+
+
+def original(source: ImageSource) -> WholeImage:
+    """Return the image that a crop was cut out of, or else the image itself."""
+    while isinstance(source, CutOut):
+        source = source.source
+    return source
 
 
 def same_source(one: ImageSource, other: ImageSource) -> bool:
     """Return whether two image sources are the same place, or the same pixels; nothing is read."""
+    if isinstance(one, CutOut) and isinstance(other, CutOut):
+        return one is other or (one.box == other.box and same_source(one.source, other.source))
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         # Unequal where only one is an array, which numpy's types do not foresee.
         return one is other or np.array_equal(one, other)  # type: ignore[arg-type]

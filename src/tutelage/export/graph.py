@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tutelage.data.boxes import TIE
 from tutelage.errors import ModelError
 from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess, Interpolation
 from tutelage.runtime.letterbox import fitted, source_rows
-from tutelage.views.render import TIE
 
 
 class Deployable(nn.Module):

@@ -7,8 +7,8 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
+from tutelage.data.boxes import TIE
 from tutelage.models.preprocess import ImagePreprocess
-from tutelage.views.render import TIE
 
 EXTENT, INSIDE = "prepare.extent", "prepare.inside"
 """Height and width of the images, and of what the letterbox holds of them, int64 [2] each."""

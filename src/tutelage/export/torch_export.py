@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tutelage.data.boxes import TIE
 from tutelage.errors import ExportError
 from tutelage.export.exporter import Material, colors
 from tutelage.export.graph import Deployable, inference_copy, upsampled
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.run import write_whole
-from tutelage.views.render import TIE
 
 FILE = "model.pt2"
 

@@ -1,9 +1,10 @@
 """Augmentation as data: draw a view's parameters, apply them to a batch."""
 
+from tutelage.data.boxes import pixel_box
 from tutelage.views.dense import placed
 from tutelage.views.operations import OPERATIONS, apply_operation
 from tutelage.views.policy import POLICIES, SCHEME, WHOLE, Augmentation, DensePolicy, DenseViews, ViewPolicy, Views
-from tutelage.views.render import mix, mix_targets, pixel_box, render
+from tutelage.views.render import mix, mix_targets, render
 from tutelage.views.render_dense import render_dense
 from tutelage.views.sample import center_views, pairing, sample_views, whole_views
 
