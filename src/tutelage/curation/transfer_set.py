@@ -30,17 +30,13 @@ import numpy.typing as npt
 
 from tutelage.curation.gallery import chosen
 from tutelage.curation.neighbors import FloatArray
+from tutelage.data.readers.curated import FILE, METADATA
 from tutelage.data.samples import CutOut, ImageSource, IntArray, Samples
 from tutelage.errors import DataError
 from tutelage.run import write_whole
 
 TRANSFER_SET = 1
 """Version of the file's form."""
-
-FILE = "transfer.parquet"
-"""What it is called in the folder of a curation."""
-
-METADATA = b"tutelage"
 
 RETRIEVED, QUERY = "retrieved", "query"
 
@@ -97,25 +93,19 @@ class TransferSet:
     about: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        flat = {
-            "sources": len(self.sources),
-            "queries": len(self.queries),
-            **{
-                name: _length(getattr(self, name))
-                for name in ("retrieved", "numbers", "ranks", "similarity", "suspect")
-            },
-            **{ENCODER + name: _length(values) for name, values in self.similarities.items()},
-            "boxes": len(self.boxes) if self.boxes.shape[1:] == (4,) else -1,
+        shapes = {
+            "sources": (len(self.sources),),
+            "queries": (len(self.queries),),
+            "boxes": self.boxes.shape[:-1] if self.boxes.shape[-1] == 4 else self.boxes.shape,
+            **{ENCODER + name: values.shape for name, values in self.similarities.items()},
         }
-        if wrong := [name for name, length in flat.items() if length != len(self.ids)]:
-            raise ValueError(f"expected {len(self.ids)} items, but {', '.join(wrong)} have another length or shape")
+        for name in ("retrieved", "numbers", "ranks", "similarity", "suspect"):
+            shapes[name] = getattr(self, name).shape
+        if wrong := {name: shape for name, shape in shapes.items() if shape != (len(self),)}:
+            raise ValueError(f"expected {len(self)} items, got {wrong}")
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def _length(values: npt.NDArray[Any]) -> int:
-    return len(values) if values.ndim == 1 else -1
 
 
 def write_transfer_set(path: Path, found: TransferSet) -> None:
@@ -127,8 +117,9 @@ def write_transfer_set(path: Path, found: TransferSet) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # NaN is no number in most tools, and nothing in all of them.
-    holes = np.isnan(found.similarity)
+    def floats(values: FloatArray) -> Any:
+        return pa.array(values, "float32", mask=np.isnan(values))
+
     columns: dict[str, Any] = {
         "id": pa.array(found.ids, "string"),
         "source": pa.array(found.sources, "string"),
@@ -137,11 +128,8 @@ def write_transfer_set(path: Path, found: TransferSet) -> None:
         **{name: pa.array(found.boxes[:, BOX.index(name)], "float32") for name in ("left", "top", "width", "height")},
         "rank": pa.array(found.ranks, "int32"),
         "query": pa.array(found.queries, "string"),
-        "similarity": pa.array(found.similarity, "float32", mask=holes),
-        **{
-            ENCODER + name: pa.array(each, "float32", mask=np.isnan(each))
-            for name, each in found.similarities.items()
-        },
+        "similarity": floats(found.similarity),
+        **{ENCODER + name: floats(values) for name, values in found.similarities.items()},
         "suspect": pa.array(found.suspect, "bool"),
     }
     about = json.dumps({"transfer_set": TRANSFER_SET, **found.about}, allow_nan=False)
@@ -190,18 +178,6 @@ def read_transfer_set(path: Path) -> TransferSet:
         columns["suspect"].to_numpy().astype(bool),
         {name: value for name, value in about.items() if name != "transfer_set"},
     )
-
-
-def is_transfer_set(path: Path) -> bool:
-    """Return whether a file is a transfer set; only its end is read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        return "transfer_set" in json.loads(metadata.get(METADATA, b"{}"))
-    except (OSError, pa.ArrowException, ValueError, TypeError):
-        return False
 
 
 def samples_of(found: TransferSet) -> Samples:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tutelage.data.mask_codes import MaskReading
 from tutelage.data.pixels import IMAGE_SUFFIXES
-from tutelage.data.readers import builtin, folders, hub, lists, mask_folders, places, shards, tables
+from tutelage.data.readers import builtin, curated, folders, hub, lists, mask_folders, places, shards, tables
 from tutelage.data.readers.rows import Part
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, UnknownNameError
@@ -89,6 +89,8 @@ def find_kind(where: str) -> tuple[str, str]:
         if name not in READERS:
             raise UnknownNameError("kind of data", name, READERS, f"in {where!r}")
         return name, rest
+    if local and curated.is_curated(where):
+        return "curated", where
     if places.suffix_of(where) in tables.TABLE_SUFFIXES and not there:
         return "table", where
     if shards.is_shards(where) and not there:
@@ -142,6 +144,11 @@ READERS: dict[str, Reader] = {
         mask_folders.read_ade20k,
         mask_folders.check_ade20k,
         mask_folders.read_ade20k_masks,
+    ),
+    "curated": Reader(
+        "a transfer set that tutelage curate has made: its transfer.parquet, or its run folder",
+        lambda rest, part, labeled: curated.read_curated(rest, labeled),
+        curated.check_curated,
     ),
     "hf": Reader(
         "hf:OWNER/NAME[/CONFIG], or hf:FOLDER, through the library datasets",
