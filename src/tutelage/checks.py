@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tutelage.curation.stage import assumed, check_encoders, check_queries, settings_of
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
 from tutelage.data.samples import Samples
@@ -23,7 +24,24 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     """Check everything that can be checked before the first expensive step.
 
     Returns:
-        The data, and the recipe with every open key filled in.
+        The data, with stand-ins for a transfer set that is to be curated, and the recipe with every open key filled
+        in.
+
+    Raises:
+        TutelageError: What is wrong, where, and what to do.
+    """
+    data = prepare(recipe)
+    if recipe.curates:
+        data = assumed(recipe, data)
+    return data, settle(recipe, data)
+
+
+def prepare(recipe: Recipe, *, curates: bool = False) -> PreparedData:
+    """Check places, models and data, and return the data; a transfer set that is to be curated is not there yet.
+
+    Args:
+        recipe: What is asked for.
+        curates: Whether a transfer set is curated even if no method learns from it.
 
     Raises:
         TutelageError: What is wrong, where, and what to do.
@@ -31,16 +49,31 @@ def check(recipe: Recipe) -> tuple[PreparedData, Recipe]:
     pick_device(recipe.device)
     check_places(recipe.data)
     check_models(recipe)
+    curates = curates or recipe.curates
+    if curates:
+        check_data(settings_of(recipe).gallery)
+        check_encoders(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task)
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)
+    if curates:
+        check_queries(recipe, data)
+    return data
+
+
+def settle(recipe: Recipe, data: PreparedData) -> Recipe:
+    """Return a recipe with every open key filled in, checked once more with what these are.
+
+    Raises:
+        TutelageError: What is wrong, where, and what to do.
+    """
     resolved = resolve(recipe, data)
     check_models(resolved)
     for name in resolved.baselines:
         lesson = METHODS[name].lesson
         if lesson is not None:  # raises where it stores larger outputs than the method does, and they do not fit
             planned_bytes(resolved, lesson, classes=len(data.labeled.classes), images=len(data.transfer))
-    return data, resolved
+    return resolved
 
 
 def check_folds(recipe: Recipe, labeled: Samples, *, seed: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.checks import check
+from tutelage.checks import check, prepare, settle
+from tutelage.curation import stage as curation_stage
 from tutelage.data.prepare import PreparedData
 from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
@@ -49,6 +50,7 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
         shown = progress if progress is not None and here.first else Quiet()
         data, resolved = check(recipe)
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            data, resolved, curation = _with_curated(recipe, data, resolved, opened, here, shown)
             shown.say(resolved.to_yaml())
             if here.first:
                 write_whole(folder / "recipe.yaml", resolved.to_yaml())
@@ -56,7 +58,7 @@ def run(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = 
                 name: resolved.model_copy(update={"method": name, "finetune": settings})
                 for name, settings in resolved.baseline_finetune.items()
             }
-            result = _stages(resolved, baselines, data, opened, here, shown)
+            result = _stages(resolved, baselines, data, curation, opened, here, shown)
             if here.first:
                 write_json(folder / "results.json", result.data)
                 known = read_description(folder / "model")
@@ -100,10 +102,33 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
                 "--plan shows what it would save, distill.targets=cached stores it anyway"
             )
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            data, resolved, curation = _with_curated(recipe, data, resolved, opened, here, shown)
             _keep_read(data, opened)
-            job = make_job(resolved, data, opened, here, shown)
+            job = make_job(resolved, data, opened, here, shown, curation=curation)
             stage = run_method(job, until="targets")["targets"]
             return {**stage.results, "cost": dict(stage.cost)}
+
+
+def curate(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None) -> Stage:
+    """Curate a recipe's transfer set alone; a run in the same folder goes on from there.
+
+    Args:
+        recipe: With a gallery.
+        out: The run folder; as in :func:`run` where not given.
+        progress: Shows where work is.
+
+    Returns:
+        The stage, with what was found.
+
+    Raises:
+        TutelageError: Something asked for cannot be done; embeddings that are finished stay.
+    """
+    folder = out or default_folder(recipe)
+    with world(recipe.device) as here:
+        shown = progress if progress is not None and here.first else Quiet()
+        data = prepare(recipe, curates=True)
+        with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
+            return curation_stage.curate(recipe, data, opened, here, shown)
 
 
 def plan_cache(recipe: Recipe) -> dict[str, Any]:
@@ -125,6 +150,17 @@ def plan_cache(recipe: Recipe) -> dict[str, Any]:
             return predict_targets(make_job(resolved, data, opened, here, Quiet()))
 
 
+def _with_curated(
+    recipe: Recipe, data: PreparedData, resolved: Recipe, opened: Run, here: World, progress: Progress
+) -> tuple[PreparedData, Recipe, Stage | None]:
+    """Return data and recipe with what is curated in place of its stand-ins, and the stage that curated it."""
+    if not recipe.curates:
+        return data, resolved, None
+    stage = curation_stage.curate(recipe, data, opened, here, progress)
+    data = curation_stage.curated(recipe, data, stage)
+    return data, settle(recipe, data), stage
+
+
 def _check_cached(recipe: Recipe) -> None:
     if "targets" not in METHODS[recipe.method].stages:
         raise RecipeError(f"method {recipe.method!r} learns from no teacher's targets; there is nothing to store")
@@ -141,12 +177,13 @@ def _stages(
     recipe: Recipe,
     baselines: Mapping[str, Recipe],
     data: PreparedData,
+    curation: Stage | None,
     opened: Run,
     here: World,
     progress: Progress,
 ) -> Result:
     _keep_read(data, opened)
-    job = make_job(recipe, data, opened, here, progress)
+    job = make_job(recipe, data, opened, here, progress, curation=curation)
     stages = run_method(job)
     evaluated = evaluate(job, stages, data.test)
     exported = export(job, stages, provenance(recipe, data))
@@ -161,7 +198,15 @@ def _stages(
     return Result(opened.folder, found, tuple(opened.stages))
 
 
-def make_job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progress: Progress) -> Job:
+def make_job(
+    recipe: Recipe,
+    data: PreparedData,
+    opened: Run,
+    here: World,
+    progress: Progress,
+    *,
+    curation: Stage | None = None,
+) -> Job:
     """Return what the stages of a resolved recipe work with."""
     return Job(
         recipe=recipe,
@@ -175,6 +220,7 @@ def make_job(recipe: Recipe, data: PreparedData, opened: Run, here: World, progr
         packs=_packs(recipe, data, opened.folder, progress),
         pretraining=data.pretraining,
         pairs=data.pairs,
+        curation=curation,
     )
 
 
@@ -214,8 +260,9 @@ def provenance(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
 
 def run_method(job: Job, *, until: str | None = None) -> dict[str, Stage]:
     """Run the stages of the recipe's method, all of them or up to one, and return them by name."""
-    stages: dict[str, Stage] = {}
-    for name, work in METHODS[job.recipe.method].stages.items():
+    method = METHODS[job.recipe.method]
+    stages = {"curate": job.curation} if job.curation is not None and method.needs_transfer else {}
+    for name, work in method.stages.items():
         stage = work(job, stages)
         if stage is not None:
             stages[name] = stage

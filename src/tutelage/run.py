@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from tutelage.errors import RunError
 
@@ -68,8 +68,10 @@ class Run:
         writes: Whether this process writes manifests (the first of several does).
         barrier: Waits for all processes, so that they agree on which stages are finished.
         stages: The stages so far, in order.
+        shared: Whether several runs share it.
     """
 
+    shared: ClassVar[bool] = False
     folder: Path
     writes: bool = True
     barrier: Callable[[], None] = lambda: None

@@ -10,6 +10,7 @@ from tutelage.cli import (
     analyze,
     cache,
     compare,
+    curate,
     demo,
     doctor,
     evaluate,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(transfer.transfer)
 app.command()(compare.compare)
+app.command()(curate.curate)
 app.command()(rank.rank)
 app.command()(analyze.analyze)
 app.command()(cache.cache)

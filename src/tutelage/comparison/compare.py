@@ -47,7 +47,7 @@ def compare(
     """
     from tutelage.report.compared.page import write_comparison_page
 
-    if (folder / "01-data").exists():
+    if any(folder.glob("[0-9][0-9]-*")):
         raise RunError(f"{folder}: holds a single run; choose another --out")
     with world(recipe.device) as here:
         shown = progress if progress is not None and here.first else Quiet()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tutelage.errors import RunError
 from tutelage.run import MANIFEST, Outputs, Run, Stage, Work, read_manifest, stage_fingerprint
@@ -22,6 +22,7 @@ class SharedStages(Run):
         failed: Why a stage failed, by its fingerprint: another cell that needs it is not made to wait for that again.
     """
 
+    shared: ClassVar[bool] = True
     failed: dict[str, str] = field(default_factory=dict)
     _place: str = ""
 

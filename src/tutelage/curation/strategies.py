@@ -82,11 +82,13 @@ class Strategy:
         summary: What it does, in one line.
         queries: What the gallery is compared with.
         select: The selection itself.
+        balanced: Whether each query gets as much as the others, so that there must be no more of them than items.
     """
 
     summary: str
     queries: Literal["nothing", "images", "texts"]
     select: Select
+    balanced: bool = False
 
 
 def random_items(candidates: Candidates, size: int, *, seed: int) -> Selection:
@@ -125,7 +127,7 @@ def best_matches(candidates: Candidates, size: int, *, seed: int) -> Selection:
     """
     _check_size(candidates, size)
     neighbors = _neighbors(candidates)
-    found = _entries(candidates, neighbors)
+    found = entries(candidates, neighbors)
     order = np.lexsort((found.row, -found.similarity))
     best = order[_first_of_each(found.image[order])][:size]
     if neighbors.depth < candidates.gallery:
@@ -167,7 +169,7 @@ def balanced(candidates: Candidates, size: int, *, seed: int) -> Selection:
             f"{size} items cannot be balanced over {queries} queries, each of which gets one at least; "
             f"select {queries} or more, or use fewer queries"
         )
-    found = _entries(candidates, neighbors)
+    found = entries(candidates, neighbors)
     counts = np.bincount(found.query, minlength=queries)
     known = int(counts.min()) if neighbors.depth < candidates.gallery else candidates.gallery
     order = np.lexsort((found.row, -found.similarity, found.rank))
@@ -192,14 +194,14 @@ def balanced(candidates: Candidates, size: int, *, seed: int) -> Selection:
 STRATEGIES: Mapping[str, Strategy] = {
     "random": Strategy("any items", "nothing", random_items),
     "best-matches": Strategy("what is nearest to any labeled image", "images", best_matches),
-    "query-balanced": Strategy("equally many of the nearest of each labeled image", "images", balanced),
-    "query-balanced-text": Strategy("equally many of the nearest of each prompt on a class", "texts", balanced),
+    "query-balanced": Strategy("equally many of the nearest of each labeled image", "images", balanced, True),
+    "query-balanced-text": Strategy("equally many of the nearest of each prompt on a class", "texts", balanced, True),
 }
 """How a transfer set can be selected."""
 
 
 @dataclass(frozen=True)
-class _Entries:
+class Entries:
     """Neighbors that may be taken, query after query, nearest first; an image once a query where it is taken once.
 
     Attributes:
@@ -217,7 +219,8 @@ class _Entries:
     similarity: FloatArray
 
 
-def _entries(candidates: Candidates, neighbors: Neighbors) -> _Entries:
+def entries(candidates: Candidates, neighbors: Neighbors) -> Entries:
+    """Return the neighbors that may be taken, as strategies rank them."""
     query = np.repeat(np.arange(len(neighbors.rows)), neighbors.depth)
     row, similarity = neighbors.rows.ravel(), neighbors.similarity.ravel()
     image = candidates.images(row)
@@ -233,7 +236,7 @@ def _entries(candidates: Candidates, neighbors: Neighbors) -> _Entries:
     else:
         image = row
     starts = np.searchsorted(query, np.arange(len(neighbors.rows)))
-    return _Entries(query, np.arange(len(query)) - starts[query], row, image, similarity)
+    return Entries(query, np.arange(len(query)) - starts[query], row, image, similarity)
 
 
 def _first_of_each(values: IntArray) -> IntArray:

@@ -45,6 +45,8 @@ class PreparedData:
         problems: What was left out or set right, by part; a part without any may be absent.
         pretraining: Labeled data of another task, or ``None``.
         pairs: Images with a text each, or ``None``.
+        pool: All labeled images that are no held-out ones, labels left out, however many of them may be used;
+            ``None`` if nobody has said.
     """
 
     labeled: Samples
@@ -56,6 +58,7 @@ class PreparedData:
     problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     pretraining: Samples | None = None
     pairs: Samples | None = None
+    pool: Samples | None = None
 
     def counts(self) -> dict[str, Any]:
         """Return the number of images of each part, and of those ``dropped``."""
@@ -120,16 +123,8 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
     if lost:
         raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
 
-    def unlabeled(where: str) -> Samples:
-        return _usable(read_samples(where, labeled=False), settings, where, contents)
-
-    if settings.transfer:
-        transfer, dropped["transfer"] = _without_copies(unlabeled(settings.transfer), [validation, test], contents)
-    else:
-        # The source's task-related transfer set: the task's own training images, labeled ones included.
-        transfer = replace(kept.without_targets(), problems=())
-    if not len(transfer):
-        raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
+    # The source's task-related transfer set: the task's own training images, labeled ones included.
+    pool = replace(kept.without_targets(), problems=())
     pretraining = None
     if settings.pretraining:
         other = _usable(read_samples(settings.pretraining, labeled=True), settings, settings.pretraining, contents)
@@ -150,13 +145,44 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
         "labeled": kept,
         "validation": validation,
         "test": test,
-        "transfer": transfer,
         "pretraining": pretraining,
         "pairs": pairs,
     }
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
-    side = int(np.median(sampled_sizes(transfer).min(axis=1)))
-    return PreparedData(kept, validation, test, transfer, dropped, side, problems, pretraining, pairs)
+    side = _median_side(pool)
+    data = PreparedData(kept, validation, test, pool, dropped, side, problems, pretraining, pairs, pool)
+    return with_transfer(data, settings, settings.transfer, contents) if settings.transfer else data
+
+
+def with_transfer(
+    data: PreparedData, settings: DataSettings, where: str, contents: Contents | None = None
+) -> PreparedData:
+    """Return the data with a transfer set: read, without what cannot be used and without held-out images.
+
+    Args:
+        data: All else.
+        settings: Say how much may be unusable.
+        where: The transfer set.
+        contents: What is known of the images from before.
+
+    Raises:
+        DataError: It is missing, more of it than ``settings.tolerate`` cannot be used, or nothing is left of it.
+    """
+    contents = contents or Contents()
+    read = _usable(read_samples(where, labeled=False), settings, where, contents)
+    transfer, dropped = _without_copies(read, [data.validation, data.test], contents)
+    if not len(transfer):
+        raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
+    problems = {name: found for name, found in data.problems.items() if name != "transfer"}
+    if transfer.problems:
+        problems["transfer"] = transfer.problems
+    return replace(
+        data,
+        transfer=transfer,
+        dropped={**data.dropped, "transfer": dropped},
+        short_side=_median_side(transfer),
+        problems=problems,
+    )
 
 
 def draw_labels(data: PreparedData, amount: str, *, seed: int) -> PreparedData:
@@ -277,6 +303,10 @@ def _without_copies(samples: Samples, held: list[Samples | None], contents: Cont
     copies = [exact_copies(samples, other, contents) for other in held if other is not None]
     drop: IntArray = np.unique(np.concatenate([np.array([], dtype=np.int64), *copies]))
     return (samples, 0) if not len(drop) else (samples.subset(np.setdiff1d(np.arange(len(samples)), drop)), len(drop))
+
+
+def _median_side(samples: Samples) -> int:
+    return int(np.median(sampled_sizes(samples).min(axis=1)))
 
 
 def sampled_sizes(samples: Samples) -> npt.NDArray[np.int64]:

@@ -55,6 +55,7 @@ class Job:
         packs: The data's images, decoded once.
         pretraining: Labeled data of another task to pretrain on, or ``None``.
         pairs: Images with a text each to pretrain on, or ``None``.
+        curation: The stage that curated the transfer set, or ``None``.
         prefix: Put before stage names, for baselines inside another run.
         whole: The job that this one pretrains for, where that differs (see :meth:`plain`).
     """
@@ -70,6 +71,7 @@ class Job:
     packs: Packs
     pretraining: Samples | None = None
     pairs: Samples | None = None
+    curation: Stage | None = None
     prefix: str = ""
     whole: Job | None = None
 

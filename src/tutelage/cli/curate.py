@@ -1,0 +1,50 @@
+"""``tutelage curate``: a transfer set from a large gallery."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def curate(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML) with a section curate.")],
+    gallery: Annotated[
+        str | None, typer.Option(help="Unlabeled images to retrieve from, as many as you have.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="How many items to retrieve.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How they are selected (tutelage list strategies).")] = None,
+    leaks: Annotated[
+        str | None,
+        typer.Option(help="What becomes of images that may be the task's: drop, keep, or ask (tutelage review)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; a name under runs/ if not given.")] = None,
+    max_gb: Annotated[float | None, typer.Option(help="Most that embeddings and the like may take, in GB.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as curate.crops=10.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Retrieve a transfer set from a gallery: what resembles your labeled images, without duplicates and leaks."""
+    from tutelage.cli.console import Bars, err_console, print_json
+    from tutelage.curation.record import ABOUT, read_about
+    from tutelage.curation.transfer_set import FILE
+    from tutelage.pipeline import curate as curate_alone
+    from tutelage.recipe import load_recipe, overrides
+
+    flags = {"gallery": gallery, "size": size, "strategy": strategy, "leaks": leaks}
+    given = {f"curate.{name}": value for name, value in flags.items() if value is not None}
+    made = load_recipe(recipe, {**given, **overrides({}, max_gb=max_gb, settings=settings)})
+    console = err_console()
+    stage = curate_alone(made, out, progress=Bars(console))
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes started by torchrun, one speaks
+    folder = stage.folder.parent
+    if as_json:
+        print_json({**read_about(stage.folder), "folder": str(folder)})
+        return
+    again = shlex.join(["tutelage", "transfer", str(recipe), *([] if out is None else ["--out", str(out)])])
+    console.print(f"{stage.folder / FILE}\n{stage.folder / ABOUT}\n\n{again}", markup=False, highlight=False)

@@ -1,0 +1,193 @@
+"""Curating: a gallery and a few labeled images in, a transfer set of exactly N retrieved items out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tutelage.curation.calibration import EncoderThresholds, calibrated
+from tutelage.curation.crops import CROPS, Cutting
+from tutelage.curation.decontamination import Decontamination, TaskImages
+from tutelage.curation.embedder import WHOLE, Embedder
+from tutelage.curation.embeddings import Embeddings
+from tutelage.curation.neighbors import FloatArray, Neighbors
+from tutelage.curation.originals import Originals
+from tutelage.curation.provenance import Provenance, provenance
+from tutelage.curation.queries import Queries, class_names, query_rows
+from tutelage.curation.retrieval import Retrieval, Retrieved
+from tutelage.curation.search import search
+from tutelage.curation.settings import CurateSettings
+from tutelage.curation.strategies import STRATEGIES
+from tutelage.curation.suspects import Decision, Part
+from tutelage.curation.thresholds import Thresholds, duplicate_threshold, leak_thresholds
+from tutelage.data.samples import Samples
+from tutelage.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a transfer set is curated for.
+
+    Attributes:
+        labeled: The labeled images that may be queries.
+        parts: All images of the task, what it uses them for, and where they are read from; those of training first.
+        seed: Of all that is drawn.
+    """
+
+    labeled: Samples
+    parts: Sequence[tuple[Part, str, Samples]]
+    seed: int
+
+    @property
+    def where(self) -> str:
+        """Where labeled images are read from."""
+        return self.parts[0][1]
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What was retrieved, and why.
+
+    Attributes:
+        retrieved: Exactly as many items as asked for.
+        why: Each of them was.
+    """
+
+    retrieved: Retrieved
+    why: Provenance
+
+
+class Curator:
+    """Curates transfer sets of any size from one gallery: embeds, compares and calibrates once for all of them.
+
+    Args:
+        settings: What the recipe says; the size apart.
+        task: What for.
+        embedder: Embeds.
+        decisions: Of people, on suspects.
+
+    Attributes:
+        task: As given.
+        items: The gallery's.
+        gallery: The images behind them.
+        queries: What the gallery is compared with.
+        used: The labeled images that join what is retrieved.
+        thresholds: Of each encoder, by name.
+        duplicates: Mean similarity above which one of two images is left out; ``None`` for exact copies alone.
+        leaks: Each encoder's similarity above which an image is suspect; ``None`` for exact copies alone.
+        decontamination: Finds what must not be taken.
+
+    Raises:
+        DataError: The gallery is missing or damaged, or the labeled images cannot be decoded any more.
+        ModelError: An encoder cannot be had, reads no images, or has no text tower where prompts are asked with.
+        RunError: There is no room for the embeddings.
+    """
+
+    def __init__(
+        self, settings: CurateSettings, task: Task, embedder: Embedder, decisions: Mapping[str, Decision]
+    ) -> None:
+        self.task = task
+        self._settings, self._embedder = settings, embedder
+        cutting = Cutting(CROPS, settings.crops, task.seed) if settings.crops else WHOLE
+        encoders = len(embedder.names)
+        self.items = embedder.gallery(settings.gallery, cutting)
+        whole = embedder.samples if settings.crops else None
+        self.gallery = Originals(settings.gallery, self.items, encoders, whole)
+        self.thresholds = self._thresholds()
+        values = {name: each.values for name, each in self.thresholds.items()}
+        if settings.duplicates == "off":
+            self.duplicates = None
+        elif settings.duplicates == "auto":
+            self.duplicates = duplicate_threshold(embedder.names, values)
+        else:
+            self.duplicates = settings.duplicates
+        given = settings.leak_threshold
+        self.leaks = leak_thresholds(embedder.names, values) if given == "auto" else [given] * encoders
+        rows = query_rows(task.labeled, settings.queries, seed=task.seed)
+        self.used = task.labeled.subset(rows)
+        self.queries = self._queries()
+        vectors = self._task_vectors() if self.leaks is not None else []
+        self.decontamination = Decontamination(
+            settings.gallery,
+            self.gallery,
+            TaskImages(task.parts, vectors),
+            duplicates=self.duplicates,
+            leaks=self.leaks,
+            policy=settings.leaks,
+            decisions=decisions,
+        )
+        self._retrieval = Retrieval(
+            self.items,
+            STRATEGIES[settings.strategy],
+            self.queries.vectors,
+            search=_searched,
+            dirty=self.decontamination.dirty,
+            seed=task.seed,
+        )
+
+    @property
+    def images(self) -> int:
+        """How many images the gallery has that can be used."""
+        return len(self.items) // self.items.cutting.count
+
+    def curate(self, size: int) -> Curation:
+        """Retrieve exactly ``size`` items.
+
+        Raises:
+            RecipeError: The gallery has too few that may be taken, or there are more queries.
+            DataError: An image of the gallery is gone, or cannot be decoded any more.
+        """
+        try:
+            found = self._retrieval.select(size)
+        except RecipeError as error:
+            raise RecipeError(f"curate.size={size}: {error}{self._left_out()}") from error
+        return Curation(found, provenance(found, self.items, self.queries.vectors, len(self._embedder.names)))
+
+    def _left_out(self) -> str:
+        counts = self.decontamination.counts()
+        words = {
+            "exact_copies_of_task": "copies of the task's own images",
+            "exact_duplicates": "exact copies of each other",
+            "duplicates": "duplicates",
+            "leaks": "possible leaks",
+        }
+        told = ", ".join(f"{counts[name]:,} {text}" for name, text in words.items() if counts.get(name))
+        return f" (left out: {told})" if told else ""
+
+    def _thresholds(self) -> dict[str, EncoderThresholds]:
+        settings, names = self._settings, self._embedder.names
+        if "auto" not in (settings.duplicates, settings.leak_threshold):
+            return {name: EncoderThresholds(Thresholds(None, None), "none") for name in names}
+        return calibrated(names, self.gallery, self.images, self._embedder.samples)
+
+    def _queries(self) -> Queries:
+        kind = STRATEGIES[self._settings.strategy].queries
+        if kind == "nothing":
+            return Queries("nothing")
+        if kind == "images":
+            vectors = tuple(_unit(each) for each in self._embedder.vectors(self.used))
+            return Queries("images", self.used.ids, class_names(self.used), vectors)
+        classes = self.task.labeled.classes
+        prompts = self._settings.prompts(classes)
+        each = len(prompts) // len(classes)
+        names = tuple(name for name in classes for _ in range(each))
+        return Queries("texts", tuple(prompts), names, self._embedder.texts(prompts))
+
+    def _task_vectors(self) -> list[npt.NDArray[np.float16]]:
+        parts = [self._embedder.vectors(samples) for _, _, samples in self.task.parts]
+        return [np.concatenate([part[encoder] for part in parts]) for encoder in range(len(self._embedder.names))]
+
+
+def _searched(queries: Sequence[FloatArray], items: Embeddings, k: int) -> Neighbors:
+    return search(queries, [items.vectors(encoder) for encoder in range(len(queries))], k)
+
+
+def _unit(vectors: npt.NDArray[np.float16]) -> FloatArray:
+    """Return half-precision vectors at unit length again."""
+    wide = torch.nn.functional.normalize(torch.from_numpy(vectors).float(), dim=1)
+    found: FloatArray = wide.numpy()
+    return found

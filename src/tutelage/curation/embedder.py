@@ -1,0 +1,124 @@
+"""The encoders of a curation at work: what they have embedded before is found, and counts all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tutelage.curation.crops import Cutting
+from tutelage.curation.embeddings import Embeddings, embed_gallery, embed_samples
+from tutelage.curation.neighbors import FloatArray
+from tutelage.curation.queries import embed_texts
+from tutelage.curation.settings import CurateSettings
+from tutelage.data.samples import Samples
+from tutelage.ledger import Cost
+from tutelage.models.model import Encoder
+from tutelage.models.sizes import native_size
+from tutelage.models.sources import build_encoder
+from tutelage.progress import Progress
+from tutelage.views.settings import ViewSettings
+
+WHOLE = Cutting()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where work is done.
+
+    Attributes:
+        root: Folder of all stores.
+        max_bytes: Most that they may hold together.
+        device: Where encoders run.
+        progress: Shows where work is.
+    """
+
+    root: Path
+    max_bytes: int
+    device: torch.device
+    progress: Progress
+
+
+class Embedder:
+    """Embeds for one curation.
+
+    Args:
+        sizes: Names of the encoders, each with the side of its input, ``None`` for its own.
+        place: Where.
+
+    Attributes:
+        names: Of the encoders.
+        cost: What making all embeddings that were asked for has cost, whoever made them: a curation that finds them
+            made still could not do without.
+        seconds: How long asking for them took here.
+    """
+
+    def __init__(self, sizes: Mapping[str, int | None], place: Place) -> None:
+        self.names = tuple(sizes)
+        self.cost = Cost()
+        self.seconds = 0.0
+        self._place = place
+        self._encoders = [_build(name, size, place.device) for name, size in sizes.items()]
+
+    def gallery(self, where: str, cutting: Cutting) -> Embeddings:
+        """Embed a gallery (see :func:`tutelage.curation.embeddings.embed_gallery`)."""
+        at = self._place
+        return self._counted(
+            lambda: embed_gallery(at.root, at.max_bytes, where, self._encoders, cutting, progress=at.progress)
+        )
+
+    def samples(self, samples: Samples) -> Embeddings:
+        """Embed images in their evaluation view (see :func:`tutelage.curation.embeddings.embed_samples`)."""
+        at = self._place
+        return self._counted(
+            lambda: embed_samples(at.root, at.max_bytes, samples, self._encoders, WHOLE, progress=at.progress)
+        )
+
+    def vectors(self, samples: Samples) -> list[npt.NDArray[np.float16]]:
+        """Return images' unit vectors, float16 [n, D_e] of each encoder."""
+        embedded = self.samples(samples)
+        return [embedded.take(np.arange(len(samples)), encoder) for encoder in range(len(self.names))]
+
+    def texts(self, texts: Sequence[str]) -> tuple[FloatArray, ...]:
+        """Return texts' unit vectors (see :func:`tutelage.curation.queries.embed_texts`)."""
+        return embed_texts(self.names, texts, self._place.device, self.cost)
+
+    def _counted(self, embed: Callable[[], Embeddings]) -> Embeddings:
+        began = time.perf_counter()
+        made = embed()
+        self.seconds += time.perf_counter() - began
+        spent = made.cost
+        self.cost.seconds += spent.seconds
+        self.cost.images += spent.images
+        self.cost.flops += spent.flops
+        self.cost.peak_memory = max(self.cost.peak_memory, spent.peak_memory)
+        return made
+
+
+def encoder_size(name: str, settings: CurateSettings, views: ViewSettings, short_side: int) -> int | None:
+    """Return the side of an encoder's input, in pixels; ``None`` for its own.
+
+    An encoder that takes any size sees images as a teacher does: at twice their size at most.
+
+    Args:
+        name: Of the encoder.
+        settings: May say so.
+        views: As the recipe has them.
+        short_side: Of the labeled images, in pixels (their median).
+    """
+    native = native_size(name)
+    if settings.input_size is not None or native is None:
+        return settings.input_size
+    asked = ViewSettings(teacher_size=views.teacher_size)
+    return asked.resolved(short_side, teacher_native=native).teacher_size
+
+
+def _build(name: str, size: int | None, device: torch.device) -> Encoder:
+    encoder = build_encoder(name, pretrained=True, size=size)
+    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder

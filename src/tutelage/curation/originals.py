@@ -1,0 +1,73 @@
+"""The original images of a gallery's items: where each is, and what encoders make of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from tutelage.curation.embeddings import Embeddings
+from tutelage.curation.gallery import chosen
+from tutelage.data.samples import ImageSource, IntArray, Samples
+
+Halves = npt.NDArray[np.float16]
+
+
+class Originals:
+    """Images that selecting from a gallery has come upon; each is looked for and embedded once.
+
+    Memory is that of the images asked for, however large the gallery.
+
+    Args:
+        where: The gallery.
+        items: Its embeddings.
+        encoders: How many they are of.
+        whole: Embeds images in their evaluation view, for items that are crops; ``None`` where items are whole
+            images already.
+    """
+
+    def __init__(
+        self, where: str, items: Embeddings, encoders: int, whole: Callable[[Samples], Embeddings] | None
+    ) -> None:
+        self._where = where
+        self._items = items
+        self._encoders = encoders
+        self._whole = whole
+        self._images: dict[int, tuple[str, ImageSource]] = {}
+        self._vectors: dict[int, tuple[Halves, ...]] = {}
+
+    def samples(self, numbers: IntArray) -> Samples:
+        """Return some images by their numbers, in that order.
+
+        Raises:
+            DataError: One is not in the gallery any more.
+        """
+        new = np.array([number for number in numbers.tolist() if number not in self._images], dtype=np.int64)
+        if len(new):
+            ids = self._items.items(new * self._items.cutting.count).ids
+            found = chosen(self._where, ids)
+            places = dict(zip(found.ids, found.images or (), strict=True))
+            self._images |= {number: (name, places[name]) for number, name in zip(new.tolist(), ids, strict=True)}
+        pairs = [self._images[number] for number in numbers.tolist()]
+        ids, images = tuple(name for name, _ in pairs), [image for _, image in pairs]
+        return Samples(ids, images=images, origin=self._where)
+
+    def vectors(self, numbers: IntArray) -> list[Halves]:
+        """Return the unit vectors of some images, whole, float16 [n, D_e] of each encoder.
+
+        Raises:
+            DataError: One is not in the gallery any more, or cannot be decoded any more.
+        """
+        if self._whole is None:
+            return [self._items.take(numbers, encoder) for encoder in range(self._encoders)]
+        new = np.array([number for number in numbers.tolist() if number not in self._vectors], dtype=np.int64)
+        if len(new):
+            embedded = self._whole(self.samples(new))
+            rows = np.arange(len(new))
+            made = [embedded.take(rows, encoder) for encoder in range(self._encoders)]
+            self._vectors |= {number: tuple(part[row] for part in made) for row, number in enumerate(new.tolist())}
+        if not len(numbers):
+            return [self._items.take(numbers, encoder) for encoder in range(self._encoders)]
+        held = [self._vectors[number] for number in numbers.tolist()]
+        return [np.stack([each[encoder] for each in held]) for encoder in range(self._encoders)]
