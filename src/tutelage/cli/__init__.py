@@ -19,6 +19,7 @@ from tutelage.cli import (
     predict,
     rank,
     report,
+    review,
     transfer,
 )
 from tutelage.errors import TutelageError
@@ -37,6 +38,7 @@ app.command()(demo.demo)
 app.command()(transfer.transfer)
 app.command()(compare.compare)
 app.command()(curate.curate)
+app.command()(review.review)
 app.command()(rank.rank)
 app.command()(analyze.analyze)
 app.command()(cache.cache)

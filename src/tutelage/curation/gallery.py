@@ -72,15 +72,29 @@ def chosen(where: str, ids: Collection[str]) -> Samples:
     Raises:
         DataError: One is not there (any more), or the gallery cannot be read.
     """
+    images = present(where, ids)
+    if lacking := sorted(set(ids) - images.keys()):
+        raise DataError(f"{where}: lacks {len(lacking)} images that it had, such as {lacking[0]}; was it changed?")
+    return Samples(tuple(images), images=list(images.values()), origin=where)
+
+
+def present(where: str, ids: Collection[str]) -> dict[str, ImageSource]:
+    """Return the images of a gallery that have one of some ids, the first of each, in the gallery's order.
+
+    It is read until all are found; those that are not there (any more) are left out.
+
+    Raises:
+        DataError: The gallery cannot be read.
+    """
     wanted = set(ids)
     images: dict[str, ImageSource] = {}
     for chunk in stream_samples(where):
         for name, image in zip(chunk.ids, chunk.images or (), strict=True):
             if name in wanted:
                 images.setdefault(name, image)
-    if lacking := sorted(wanted - images.keys()):
-        raise DataError(f"{where}: lacks {len(lacking)} images that it had, such as {lacking[0]}; was it changed?")
-    return Samples(tuple(images), images=list(images.values()), origin=where)
+        if len(images) == len(wanted):
+            break
+    return images
 
 
 def _piece(chunks: list[Samples]) -> Piece:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ Decision = Literal["leak", "fine"]
 """What a person says: an image of the task, or another one."""
 
 
-class ReviewNeeded(RunError):
+class ReviewNeeded(RunError):  # noqa: N818 - it is a request rather than a failure
     """Suspects that a person has to decide on before curation goes on.
 
     Args:
@@ -39,7 +40,8 @@ class ReviewNeeded(RunError):
     def __init__(self, run: Path, left: int, total: int) -> None:
         super().__init__(
             f"{run}: {left} of {total} images that may be images of the task are not decided; look at them with "
-            f"`tutelage review {run}`, then run the same command again (or decide with curate.leaks=drop or keep)"
+            f"`tutelage review {shlex.quote(str(run))}`, then run the same command again (or set curate.leaks to "
+            "drop or keep)"
         )
 
 
@@ -126,8 +128,8 @@ def read_suspects(run: Path) -> tuple[Suspect, ...]:
     data = _read(path, remedy)
     if data is None:
         raise RunError(
-            f"{run}: has nothing to review ({FOLDER}/{SUSPECTS} is not there); curate with leaks: ask, and it will be "
-            "there if any images are suspect"
+            f"{run}: has nothing to review ({FOLDER}/{SUSPECTS} is not there); curation writes it where images are "
+            "suspect"
         )
     try:
         suspects = tuple(_suspect(each) for each in data["suspects"])
