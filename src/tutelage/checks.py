@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tutelage.curation.stage import assumed, check_encoders, check_queries, settings_of
+from tutelage.curation.stage import assumed, check_gallery, check_queries
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.readers import check_data
 from tutelage.data.samples import Samples
@@ -51,8 +51,7 @@ def prepare(recipe: Recipe, *, curates: bool = False) -> PreparedData:
     check_models(recipe)
     curates = curates or recipe.curates
     if curates:
-        check_data(settings_of(recipe).gallery)
-        check_encoders(recipe)
+        check_gallery(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task)
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tutelage.analysis.correlation import Probe
 from tutelage.analysis.probes import Labeled
 from tutelage.analysis.probes import Split as LabeledSplit
-from tutelage.comparison.grid import OWN, Grid
+from tutelage.comparison.grid import OWN, Grid, own_transfer
 from tutelage.comparison.layout import Layout
 from tutelage.comparison.table import Cell, Comparison
 from tutelage.comparison.variants import Variant
@@ -183,7 +183,7 @@ def _grid(comparison: Comparison, recipe: Recipe, wanted: Sequence[Probe]) -> Gr
         methods=(cell.method,),
         labels=tuple(dict.fromkeys(labels for _, labels, _ in wanted)),
         seeds=tuple(dict.fromkeys(seed for *_, seed in wanted)),
-        transfers={OWN: recipe.data.transfer},
+        transfers={OWN: own_transfer(recipe)},
         starts=("pretrained",) if cell.start == "pretrained" else ("random",),
         variants=tuple(Variant(name, settings.get(name, {})) for name in names),
     )

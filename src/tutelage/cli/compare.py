@@ -25,7 +25,11 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs of each cell; each draws other labels.")] = 3,
     transfer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A transfer set; again for more. A NAME alone: the labeled data."),
+        typer.Option(
+            metavar="NAME=PATH",
+            help="A transfer set; again for more. A NAME alone: the labeled data. NAME=curate, or "
+            "NAME=curate:KEY=VALUE;…: what the recipe curates.",
+        ),
     ] = None,
     start: Annotated[str, typer.Option(help="Where students start: random, pretrained, or both.")] = "",
     budget: Annotated[
@@ -121,8 +125,10 @@ def _planned(found: Mapping[str, Any]) -> RenderableType:
         table.add_row(stage_title(name), whole(each["count"]), duration(each["seconds"]), flops(each["flops"]))
     table.add_row("All", "", duration(found["seconds"]), flops(found["flops"]), style="bold")
     done = f", {whole(found['finished'])} of them finished" if found["finished"] else ""
+    curating = found["to_curate"]
     return Group(
         table,
         "",
         Text(f"{plural(found['cells'], 'cell')}{done}. What cells have in common runs once for all of them."),
+        *([Text(f"Curating {plural(curating, 'transfer set')} comes on top.")] if curating else []),
     )

@@ -23,7 +23,7 @@ from tutelage.errors import RunError, TutelageError
 from tutelage.methods.job import Job
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
-from tutelage.run import Run, hold, write_whole
+from tutelage.run import hold, write_whole
 from tutelage.training.distributed import world
 
 
@@ -83,7 +83,8 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
 
     Returns:
         Plain data: ``cells`` (how many) and how many of them are ``finished``; ``stages``: of each kind that is still
-        to be run the ``count`` and what they cost together (``seconds``, ``flops``); ``seconds``, ``flops`` in all.
+        to be run the ``count`` and what they cost together (``seconds``, ``flops``); ``seconds``, ``flops`` in all,
+        without curating the transfer sets that are still ``to_curate`` (how many).
 
     Raises:
         TutelageError: Something asked for cannot be done at all.
@@ -95,7 +96,9 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
         missing: dict[str, str] = {}
         finished = 0
         for cell in grid.in_turn():
-            job, speeds = layout.job(cell, Run(folder), Quiet()), layout.speeds(cell)
+            speeds = layout.speeds(cell)
+            planned = PlannedStages(folder, missing=missing, made_up=lambda name, inputs: counts.update([name]))
+            job = layout.job(cell, planned, Quiet())
 
             def made_up(name: str, inputs: Mapping[str, Any], job: Job = job, speeds: Speeds = speeds) -> None:
                 if name == "evaluate":
@@ -106,8 +109,8 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
                 counts[name] += 1
                 costs[name] = total((costs.get(name, NOTHING), cost))
 
-            planned = PlannedStages(folder, results=made_up_results(job), missing=missing, made_up=made_up)
-            run_stages(dataclasses.replace(job, run=planned), layout.test, grid.shares)
+            planned.results, planned.made_up = made_up_results(job), made_up
+            run_stages(job, layout.test, grid.shares)
             finished += not planned.asked
         spent = total(costs.values())
         stages = {
@@ -118,6 +121,7 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
         return {
             "cells": len(grid.cells),
             "finished": finished,
+            "to_curate": counts["curate"],
             "stages": stages,
             "seconds": spent.seconds,
             "flops": spent.flops,

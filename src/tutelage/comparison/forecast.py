@@ -112,14 +112,17 @@ def _plainly(model: str, job: Job) -> str:
 
 
 def method_cost(job: Job, speeds: Speeds) -> Spent:
-    """Return what a method will cost all in all: every stage that it runs, choices included."""
+    """Return what a method will cost all in all: every stage that it runs, choices included, and a curation's."""
     modes = job.recipe.adapt.modes
     both = (
         "adapt-probe" in METHODS[job.recipe.method].stages and "adapt-finetune" in METHODS[job.recipe.method].stages
     )
     left_out = {f"adapt-{mode}" for mode in ("probe", "finetune") if both and mode not in modes}
     stages = [name for name in METHODS[job.recipe.method].stages if name not in left_out]
-    return total(stage_cost(name, job, speeds) for name in stages)
+    curating = NOTHING
+    if job.curation is not None and METHODS[job.recipe.method].needs_transfer:
+        curating = Spent(float(job.curation.cost["seconds"]), float(job.curation.cost["flops"]))
+    return total((curating, *(stage_cost(name, job, speeds) for name in stages)))
 
 
 def point_cost(job: Job, speeds: Speeds) -> Spent:

@@ -9,13 +9,20 @@ from typing import Any, Literal, get_args
 
 from tutelage.comparison.table import BEST, Cell
 from tutelage.comparison.variants import Variant, make_variants, of_method, varied
+from tutelage.curation.settings import CurateSettings
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
 from tutelage.methods.pretraining import PRETRAINING
 from tutelage.models.sources import is_path
-from tutelage.recipe import Recipe
+from tutelage.recipe import Recipe, make_recipe, parse_setting
 
 Start = Literal["random", "pretrained"]
+
+TransferPlace = str | CurateSettings | None
+"""Where a transfer set is, or how it is curated; ``None`` for what is left of the labeled data."""
+
+CURATE = "curate"
+"""What stands for the recipe's own curation in place of a path; changes of it may follow after a colon."""
 
 OWN = "own"
 """Name of the transfer set that the recipe itself has."""
@@ -51,7 +58,8 @@ class Grid:
         methods: Keys of ``METHODS``.
         labels: Amounts, as in ``data.labels``.
         seeds: Each draws other labels and reruns every stage.
-        transfers: Where each transfer set is, by name; ``None`` for what is left of the labeled data.
+        transfers: Where each transfer set is, or how it is curated, by name; ``None`` for what is left of the labeled
+            data.
         starts: Where students start; a verdict never compares across them.
         budgets: What every method may spend, beside each at its best.
         shares: After which shares of a pretraining its checkpoints are finetuned and tested.
@@ -61,7 +69,7 @@ class Grid:
     methods: tuple[str, ...]
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
-    transfers: Mapping[str, str | None]
+    transfers: Mapping[str, TransferPlace]
     starts: tuple[Start, ...]
     budgets: tuple[Budget, ...] = ()
     shares: tuple[float, ...] = ()
@@ -114,7 +122,8 @@ def make_grid(
         methods: Keys of ``METHODS``.
         labels: Amounts; the recipe's if none is given.
         seeds: How many, counted from the recipe's seed.
-        transfers: ``NAME=PATH`` each, or a ``NAME`` alone for the labeled data, labels left out; the recipe's own if
+        transfers: ``NAME=PATH`` each, a ``NAME`` alone for the labeled data, labels left out, ``NAME=curate`` for
+            what the recipe curates, or ``NAME=curate:KEY=VALUE;KEY=VALUE`` with changes of that; the recipe's own if
             none is given.
         starts: ``random`` or ``pretrained``; the recipe's if none is given.
         budgets: FLOPs (``2e13``) or seconds (``300s``).
@@ -142,7 +151,7 @@ def make_grid(
         methods=_once(methods, "--methods"),
         labels=_once(labels or [recipe.data.labels], "--labels"),
         seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
-        transfers=_transfers(transfers) or {OWN: recipe.data.transfer},
+        transfers=_transfers(recipe, transfers) or {OWN: own_transfer(recipe)},
         starts=tuple(_start(name) for name in _once(starts or [own], "--start")),
         budgets=tuple(_budget(text) for text in _once(budgets, "--budget")),
         shares=tuple(0.5**power for power in range(points, 0, -1)),
@@ -152,12 +161,14 @@ def make_grid(
 
 def recipe_of(recipe: Recipe, grid: Grid, cell: Cell) -> Recipe:
     """Return the recipe of a cell, not resolved; its budget is left aside."""
-    transfer = grid.transfers[cell.transfer] if cell.transfer is not None else next(iter(grid.transfers.values()))
+    place = grid.transfers[cell.transfer] if cell.transfer is not None else next(iter(grid.transfers.values()))
+    path, curation = (None, place) if isinstance(place, CurateSettings) else (place, None)
     asked = varied(of_method(recipe, cell.method), grid.variant(cell.variant))
     changes = {
         "seed": cell.seed,
         "start": cell.start,
-        "data": asked.data.model_copy(update={"labels": cell.labels, "transfer": transfer}),
+        "data": asked.data.model_copy(update={"labels": cell.labels, "transfer": path}),
+        "curate": curation,
         **{
             section: getattr(asked, section).model_copy(update={"snapshots": grid.shares})
             for section in PRETRAINING.values()
@@ -174,18 +185,47 @@ def _once(values: Iterable[str], option: str) -> tuple[str, ...]:
     return found
 
 
-def _transfers(texts: Sequence[str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+def own_transfer(recipe: Recipe) -> TransferPlace:
+    """Return the transfer set that a recipe itself has."""
+    return recipe.data.transfer if recipe.curate is None else recipe.curate
+
+
+def _transfers(recipe: Recipe, texts: Sequence[str]) -> dict[str, TransferPlace]:
+    found: dict[str, TransferPlace] = {}
     for text in texts:
         name, equals, path = text.partition("=")
         if not name or (equals and not path):
             raise RecipeError(
-                f"--transfer {text!r}: write NAME=PATH, or a NAME alone for the labeled data, labels left out"
+                f"--transfer {text!r}: write NAME=PATH, a NAME alone for the labeled data, labels left out, or "
+                "NAME=curate for what the recipe curates"
             )
         if name in found:
             raise RecipeError(f"--transfer: {name!r} is given twice; each transfer set needs a name of its own")
-        found[name] = path or None
+        head, _, changes = path.partition(":")
+        found[name] = _curation(recipe, text, changes) if head == CURATE else path or None
     return found
+
+
+def _curation(recipe: Recipe, text: str, changes: str) -> CurateSettings:
+    """Return a recipe's curation with some changes.
+
+    Raises:
+        RecipeError: It has none, or not so.
+    """
+    parts = [part.strip() for part in changes.split(";") if part.strip()]
+    if any("=" not in part for part in parts):
+        raise RecipeError(f"--transfer {text!r}: write NAME=curate:KEY=VALUE;KEY=VALUE, such as curate:size=2000")
+    settings = {f"curate.{key.strip()}": value for key, value in map(parse_setting, parts)}
+    try:
+        bare = recipe.model_copy(update={"data": recipe.data.model_copy(update={"transfer": None})})
+        made = make_recipe(bare.model_dump(mode="json"), settings)
+    except RecipeError as error:
+        raise RecipeError(f"--transfer {text!r}: {error}") from error
+    if made.curate is None:
+        raise RecipeError(
+            f"--transfer {text!r}: the recipe has no section curate; add curate.gallery and curate.size"
+        )
+    return made.curate
 
 
 def _start(name: str) -> Start:

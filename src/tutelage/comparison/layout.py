@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from tutelage.comparison.speeds import Speeds, measure_speeds
 from tutelage.comparison.table import BEST, Cell, Spent
 from tutelage.comparison.timed import Models, Timed, Use, read_timed, timed, uses, write_timed
 from tutelage.comparison.variants import blaming
+from tutelage.curation.settings import CurateSettings
+from tutelage.curation.stage import assumed, check_gallery, check_queries, curate, curated
 from tutelage.data.prepare import PreparedData, draw_labels, read_parts, sampled_sizes
+from tutelage.data.settings import DataSettings
 from tutelage.errors import RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.job import Job
@@ -23,7 +26,7 @@ from tutelage.methods.pretraining import pretraining_section
 from tutelage.pipeline import make_job
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
-from tutelage.run import Run
+from tutelage.run import Run, Stage
 from tutelage.tasks import TASKS
 from tutelage.training.distributed import World, pick_device
 
@@ -58,12 +61,17 @@ class Layout:
         if recipe.data.test is None:
             raise RecipeError("data.test: methods are compared on test data; give some, or a share such as 20%")
         pick_device(recipe.device)
-        data = {name: recipe.data.model_copy(update={"transfer": place}) for name, place in grid.transfers.items()}
-        for settings in data.values():
-            check_places(settings)
+        data: dict[str, DataSettings] = {}
+        for name, place in grid.transfers.items():
+            path = None if isinstance(place, CurateSettings) else place
+            data[name] = recipe.data.model_copy(update={"transfer": path})
+            check_places(data[name])
+            if isinstance(place, CurateSettings):
+                check_gallery(recipe.model_copy(update={"data": data[name], "curate": place}))
         self.grid, self._asked = grid, recipe
         self._check_models(lambda cell: recipe_of(recipe, grid, cell))
-        self._data = {name: read_parts(settings, task=recipe.task) for name, settings in data.items()}
+        read = {each.transfer: read_parts(each, task=recipe.task) for each in _different(data.values())}
+        self._data = {name: read[settings.transfer] for name, settings in data.items()}
         first = self._any
         assert first.test is not None
         self.test = first.test
@@ -72,6 +80,10 @@ class Layout:
                 drawn = draw_labels(first, labels, seed=seed)
                 if drawn.validation is None:
                     check_folds(recipe, drawn.labeled, seed=seed)
+        for cell in self._curations():
+            curating = self._curating(cell)
+            assert curating is not None
+            check_queries(curating, self._drawn_data(cell))
         self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
         self.recipe = recipe.with_views(self._side)
         self._check_models(self._recipe)
@@ -92,16 +104,58 @@ class Layout:
         Raises:
             TutelageError: The budget or the data do not allow it.
         """
-        data = draw_labels(self._whole(cell), cell.labels, seed=cell.seed)
+        data, curation = self._curated(cell, run, progress)
         asked = self._recipe(cell)
         if cell.compute != BEST:
-            asked = self._within_budget(asked, cell, data, run)
-        return make_job(resolve(asked, data), data, run, self._here, progress)
+            asked = self._within_budget(asked, cell, data, run, curation)
+        return make_job(resolve(asked, data), data, run, self._here, progress, curation=curation)
+
+    def _drawn_data(self, cell: Cell) -> PreparedData:
+        return draw_labels(self._whole(cell), cell.labels, seed=cell.seed)
+
+    def _curations(self) -> list[Cell]:
+        """Return a cell of each transfer set that is curated, of each number of labels and each seed."""
+        found = {
+            (cell.transfer, cell.labels, cell.seed): cell
+            for cell in self.grid.cells
+            if cell.transfer is not None and isinstance(self.grid.transfers[cell.transfer], CurateSettings)
+        }
+        return list(found.values())
+
+    def _curating(self, cell: Cell) -> Recipe | None:
+        """Return the recipe that curates a cell's transfer set, if that is curated: the same one for all variants."""
+        place = None if cell.transfer is None else self.grid.transfers[cell.transfer]
+        if not isinstance(place, CurateSettings):
+            return None
+        data = self._asked.data.model_copy(update={"labels": cell.labels, "transfer": None})
+        return self._asked.model_copy(update={"seed": cell.seed, "data": data, "curate": place})
+
+    def _curated(self, cell: Cell, run: Run, progress: Progress) -> tuple[PreparedData, Stage | None]:
+        """Return the data of a cell, its transfer set curated if it is to be, and the stage that did it.
+
+        Where stages are only planned, and it is not finished, there are stand-ins and no stage.
+        """
+        data, curating = self._drawn_data(cell), self._curating(cell)
+        if curating is None:
+            return data, None
+        stage = curate(curating, data, run, self._here, progress)
+        if not stage.results:
+            return assumed(curating, data), None
+        return curated(curating, data, stage), stage
+
+    def _transfer_images(self, cell: Cell) -> int:
+        data, curating = self._drawn_data(cell), self._curating(cell)
+        return len((data if curating is None else assumed(curating, data)).transfer)
 
     def about(self, command: str, seconds: float) -> dict[str, Any]:
         """Return what was compared, as :attr:`tutelage.comparison.table.Comparison.about` has it."""
         device = self._here.device
         variants = {variant.name: dict(variant.settings) for variant in self.grid.variants if variant.name}
+        curations = {
+            name: place.model_dump(mode="json", exclude_defaults=True)
+            for name, place in self.grid.transfers.items()
+            if isinstance(place, CurateSettings)
+        }
         return {
             "task": self.recipe.task,
             "metric": self.metric,
@@ -109,7 +163,8 @@ class Layout:
             "teacher": self.recipe.teacher,
             "classes": len(self._any.labeled.classes),
             "test_images": len(self.test),
-            "transfer": {name: len(data.transfer) for name, data in self._data.items()},
+            "transfer": self._transfers(),
+            **({"curated": curations} if curations else {}),
             **({"variants": variants} if variants else {}),
             "command": command,
             "recipe": self.recipe.to_yaml(),
@@ -117,6 +172,15 @@ class Layout:
             "seconds": seconds,
             "device": str(device),
         }
+
+    def _transfers(self) -> dict[str, int]:
+        """Return how many images each transfer set has; of curated ones, for the most labels."""
+        curations = [name for name, place in self.grid.transfers.items() if isinstance(place, CurateSettings)]
+        found = {name: 0 if name in curations else len(data.transfer) for name, data in self._data.items()}
+        for cell in self._curations():
+            assert cell.transfer is not None
+            found[cell.transfer] = max(found[cell.transfer], self._transfer_images(cell))
+        return found
 
     @property
     def metric(self) -> str:
@@ -148,7 +212,7 @@ class Layout:
     def _models(self, cell: Cell) -> Models:
         recipe, method, alone = self._recipe(cell), METHODS[cell.method], None
         if "self-distill" in method.stages:
-            images = len(self._whole(cell).transfer)
+            images = self._transfer_images(cell)
             alone = recipe.dino.resolved(images, student=recipe.student, views=recipe.plain().views).step
         pairs, told = None, self._whole(cell).pairs
         if method.pairing is not None and told is not None:
@@ -168,6 +232,9 @@ class Layout:
     def _measured(self, use: Use) -> Speeds:
         some = next(cell for cell in self._kinds() if self._models(cell) == use.models)
         data = draw_labels(self._whole(some), max(self.grid.labels, key=self._drawn), seed=some.seed)
+        curating = self._curating(some)
+        if curating is not None:
+            data = assumed(curating, data)
         job = make_job(resolve(self._recipe(some), data), data, Run(self._folder), self._here, Quiet())
         models = use.models
         return measure_speeds(
@@ -182,7 +249,9 @@ class Layout:
     def _drawn(self, labels: str) -> int:
         return len(draw_labels(self._any, labels, seed=self.grid.seeds[0]).labeled)
 
-    def _within_budget(self, asked: Recipe, cell: Cell, data: PreparedData, run: Run) -> Recipe:
+    def _within_budget(
+        self, asked: Recipe, cell: Cell, data: PreparedData, run: Run, curation: Stage | None
+    ) -> Recipe:
         """Return a cell's recipe with as many epochs as its budget allows of what its method can do longer."""
         budget = next(each for each in self.grid.budgets if each.name == cell.compute)
         method = METHODS[cell.method]
@@ -191,7 +260,7 @@ class Layout:
         def with_epochs(epochs: int) -> tuple[Recipe, Spent]:
             longer = getattr(asked, part).model_copy(update={"epochs": epochs})
             recipe = asked.model_copy(update={part: longer})
-            job = make_job(resolve(recipe, data), data, run, self._here, Quiet())
+            job = make_job(resolve(recipe, data), data, run, self._here, Quiet(), curation=curation)
             return recipe, method_cost(job, self.speeds(cell))
 
         return within(budget, with_epochs)
@@ -214,6 +283,10 @@ class Layout:
         for cell in {(cell.start, cell.variant, cell.method): cell for cell in self.grid.cells}.values():
             with blaming(cell.variant):
                 check_models(recipe(cell))
+
+
+def _different(settings: Iterable[DataSettings]) -> list[DataSettings]:
+    return list({each.transfer: each for each in settings}.values())
 
 
 def made_up_results(job: Job) -> Mapping[str, Mapping[str, Any]]:

@@ -17,6 +17,7 @@ AXES = {
     "start": "--start",
     "data.labels": "--labels",
     "data.transfer": "--transfer",
+    "curate": "--transfer NAME=curate:KEY=VALUE",
     **{f"{section}.snapshots": "--points" for section in PRETRAINING.values()},
 }
 """Keys that other options vary."""

@@ -29,6 +29,7 @@ from tutelage.curation.suspects import (
 )
 from tutelage.curation.transfer_set import FILE
 from tutelage.data.prepare import PreparedData, with_transfer
+from tutelage.data.readers import check_data
 from tutelage.data.readers.stream import stream_samples
 from tutelage.data.samples import Samples
 from tutelage.data.splits import share_of
@@ -119,15 +120,17 @@ def encoder_sizes(recipe: Recipe, data: PreparedData) -> dict[str, int | None]:
     return {name: encoder_size(name, settings, views, data.short_side) for name in settings.encoders}
 
 
-def check_encoders(recipe: Recipe) -> None:
-    """Check that a recipe's encoders can be had, before anything is read.
+def check_gallery(recipe: Recipe) -> None:
+    """Check that there is a gallery, and that a recipe's encoders can be had, before anything is read.
 
     Raises:
+        DataError: There is no gallery.
         UnknownNameError: There is no such model.
         ModelError: It has no weights, its package is missing, the size does not fit, or the gallery is asked with
             prompts and it has no text tower.
     """
     settings = settings_of(recipe)
+    check_data(settings.gallery)
     for name in settings.encoders:
         check_name(name, pretrained=True, size=settings.input_size)
         if settings.texts and not name.startswith("openclip:"):

@@ -102,6 +102,7 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         *((f"variant {name}", _settings(changes)) for name, changes in (about.get("variants") or {}).items()),
         ("classes", _count(about.get("classes"))),
         ("test images", _count(about.get("test_images"))),
+        *((f"transfer set {name}", _settings(how)) for name, how in (about.get("curated") or {}).items()),
         *(
             (f"images of transfer set {name}", _count(images))
             for name, images in (about.get("transfer") or {}).items()
