@@ -31,6 +31,7 @@ import numpy.typing as npt
 from tutelage.curation.gallery import chosen
 from tutelage.curation.neighbors import FloatArray
 from tutelage.data.readers.curated import FILE, METADATA
+from tutelage.data.problems import Problem
 from tutelage.data.samples import CutOut, ImageSource, IntArray, Samples
 from tutelage.errors import DataError
 from tutelage.run import write_whole
@@ -184,7 +185,8 @@ def samples_of(found: TransferSet) -> Samples:
     """Return a transfer set as samples without labels: what was retrieved, and the queries.
 
     Ids are those of the images; of crops with ``#`` and their number. Those of queries that something retrieved has
-    as well are told apart. Each of the data that items come from is read through once.
+    as well are told apart. Each of the data that items come from is read through once. Suspects that were kept are
+    told as problems.
 
     Raises:
         DataError: An image is not there (any more), or its data cannot be read.
@@ -207,7 +209,9 @@ def samples_of(found: TransferSet) -> Samples:
             name += " (query)" if not found.retrieved[row] else f" ({source})"
         taken[name] = None
         items.append(image)
-    return Samples(tuple(taken), images=items, origin=_described(found))
+    ids = tuple(taken)
+    suspects = tuple(Problem("possible leak", ids[row], "nobody has decided") for row in np.flatnonzero(found.suspect))
+    return Samples(ids, images=items, origin=_described(found), problems=suspects)
 
 
 def _described(found: TransferSet) -> str:

@@ -149,7 +149,7 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
         "pairs": pairs,
     }
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
-    side = _median_side(pool)
+    side = 0 if settings.transfer else _median_side(pool)  # of the transfer set, which may still come
     data = PreparedData(kept, validation, test, pool, dropped, side, problems, pretraining, pairs, pool)
     return with_transfer(data, settings, settings.transfer, contents) if settings.transfer else data
 

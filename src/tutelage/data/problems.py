@@ -53,12 +53,13 @@ KINDS: dict[str, str] = {
     "RGB mask": "masks of colors, where no class has one",
     "not a mask": "masks in a form that holds no class numbers",
     "no text": "images without a text, where pairs are wanted",
+    "possible leak": "retrieved images that may be images of the task (kept as they are)",
     "characters": "texts with characters that do not exist, which became spaces",
 }
 """Kinds of problems, and what each is in words."""
 
 
-USED = frozenset({"wrong extension", "empty class", "characters"})
+USED = frozenset({"wrong extension", "empty class", "possible leak", "characters"})
 """Kinds of problems that leave no image out."""
 
 
