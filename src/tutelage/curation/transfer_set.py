@@ -30,8 +30,8 @@ import numpy.typing as npt
 
 from tutelage.curation.gallery import chosen
 from tutelage.curation.neighbors import FloatArray
-from tutelage.data.readers.curated import FILE, METADATA
 from tutelage.data.problems import Problem
+from tutelage.data.readers.curated import FILE, METADATA
 from tutelage.data.samples import CutOut, ImageSource, IntArray, Samples
 from tutelage.errors import DataError
 from tutelage.run import write_whole
@@ -210,7 +210,8 @@ def samples_of(found: TransferSet) -> Samples:
         taken[name] = None
         items.append(image)
     ids = tuple(taken)
-    suspects = tuple(Problem("possible leak", ids[row], "nobody has decided") for row in np.flatnonzero(found.suspect))
+    rows = np.flatnonzero(found.suspect)
+    suspects = tuple(Problem("possible leak", ids[row], "nobody has decided") for row in rows)
     return Samples(ids, images=items, origin=_described(found), problems=suspects)
 
 
