@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tests.training.tiny_models import TinyEncoder, TinyText
 
-from tutelage.curation import crops, embeddings
+from tutelage.curation import crops, embedding_work, embeddings
 from tutelage.curation import embed as embedding
 from tutelage.curation.crops import CROPS, Cutting, cut, draw
 from tutelage.curation.embed import embed
@@ -149,7 +149,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *, most: int | None = None) -> list[i
         seen.append(sum(map(len, chunks)))
         return embed(chunks, *arguments, **options)
 
-    monkeypatch.setattr(embeddings, "embed", watched)
+    monkeypatch.setattr(embedding_work, "embed", watched)
     return seen
 
 

@@ -13,31 +13,32 @@ again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tutelage.curation.crops import Cutting
-from tutelage.curation.embed import Embedded, embed, output_of, preprocess_of
+from tutelage.curation.embed import output_of, preprocess_of
+from tutelage.curation.embedding_work import Engine, Listing, Work, computes_in, name_of
 from tutelage.curation.gallery import Piece, pieces, pieces_of
 from tutelage.data.problems import Problem, in_words, summarize
 from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, ModelError, RunError
-from tutelage.ledger import Cost, measured
+from tutelage.ledger import Cost
 from tutelage.models.model import Encoder, Head, Model
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
 from tutelage.store.packs import PACKING
 from tutelage.store.settings import GB
-from tutelage.store.shards import Array
+from tutelage.store.shelf import Shelf
 from tutelage.store.spec import teacher_identity
-from tutelage.training.precision import precision
 from tutelage.views.policy import SCHEME
 
 EMBEDDINGS = 1
@@ -107,9 +108,14 @@ class Embeddings:
             every, seconds=share * every.seconds, images=round(share * every.images), flops=share * every.flops
         )
 
+    @property
+    def starts(self) -> IntArray:
+        """The row of each shard's first item, and how many items there are, [shards + 1]."""
+        return self._starts
+
     def vectors(self, encoder: int = 0) -> Sequence[npt.NDArray[np.float16]]:
         """Return an encoder's vectors, a shard each, mapped when taken: as :func:`tutelage.curation.search` wants."""
-        return _Vectors(self._store, self._names, f"vectors.{encoder}")
+        return _Vectors(self._store.shelf, self._names, f"vectors.{encoder}")
 
     def take(self, rows: IntArray, encoder: int = 0) -> npt.NDArray[np.float16]:
         """Return an encoder's vectors of some items, [n, D_e]."""
@@ -160,6 +166,7 @@ def embed_gallery(
     cutting: Cutting,
     *,
     progress: Progress,
+    engine: Engine | None = None,
 ) -> Embeddings:
     """Embed a gallery, or find that it has been done: shards that are there are not made again.
 
@@ -172,13 +179,14 @@ def embed_gallery(
         encoders: On one device.
         cutting: What of each image is an item.
         progress: Shows how many shards are done.
+        engine: What embeds, such as :class:`tutelage.curation.ray_engine.RayEngine`; this process if not given.
 
     Raises:
         DataError: The gallery is missing or damaged, or none of its images can be decoded.
         ModelError: An encoder reads no images, or gives values that are not finite.
         RunError: There is no room for all of it, it cannot be written, or the gallery changes meanwhile.
     """
-    return _embedded(root, max_bytes, where, lambda images: pieces(where, images), encoders, cutting, progress)
+    return _embedded(root, max_bytes, where, partial(pieces, where), encoders, cutting, progress, engine)
 
 
 def embed_samples(
@@ -206,7 +214,7 @@ def embed_samples(
         RunError: There is no room for all of it, or it cannot be written.
     """
     where = samples.origin or "these samples"
-    made = _embedded(root, max_bytes, where, lambda images: pieces_of(samples, images), encoders, cutting, progress)
+    made = _embedded(root, max_bytes, where, partial(pieces_of, samples), encoders, cutting, progress)
     if len(made) < len(samples) * cutting.count:
         first = next(made.problems())
         raise DataError(f"{where}: {first.where}: cannot be decoded any more ({first.kind}); repair or remove it")
@@ -221,6 +229,7 @@ def _embedded(
     encoders: Sequence[Encoder],
     cutting: Cutting,
     progress: Progress,
+    engine: Engine | None = None,
 ) -> Embeddings:
     if not encoders:
         raise ModelError(f"{where}: there is no encoder to embed it with; name at least one")
@@ -228,20 +237,23 @@ def _embedded(
         preprocess_of(encoder)
     item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
     images = max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
-    plan = {_name(piece): len(piece) for piece in cut(images)}
-    store = Store(root, "embeddings", _identity(encoders, cutting))
+    plan = {name_of(piece): len(piece) for piece in cut(images)}
+    computed = engine.connected() if engine else nullcontext(computes_in(next(encoders[0].parameters()).device))
     modes = [encoder.training for encoder in encoders]
     try:
         for encoder in encoders:
             encoder.eval()
-        store.build(
-            list(plan),
-            _Passes(cut(images), where, encoders, cutting).shard,
-            budget=Budget(root, max_bytes),
-            progress=progress,
-            label="embed",
-            room=lambda name: plan[name] * (item * cutting.count + _ID),
-        )
+        with computed as kind:
+            store = Store(root, "embeddings", _identity(encoders, cutting, kind))
+            work = Work(store.shelf, Listing(where, partial(cut, images)), encoders, cutting)
+            store.collect(
+                list(plan),
+                partial(engine.embed, work) if engine else work.here,
+                budget=Budget(root, max_bytes),
+                progress=progress,
+                label="embed",
+                room=lambda name: plan[name] * (item * cutting.count + _ID),
+            )
     finally:
         for encoder, mode in zip(encoders, modes, strict=True):
             encoder.train(mode)
@@ -260,58 +272,30 @@ def _embedded(
     return made
 
 
-class _Passes:
-    """Encoders at work for a store, from one piece of the gallery to the next."""
-
-    def __init__(self, pieces: Iterator[Piece], where: str, encoders: Sequence[Encoder], cutting: Cutting) -> None:
-        self._pieces = pieces
-        self._where = where
-        self._encoders = encoders
-        self._cutting = cutting
-
-    def shard(self, name: str, cost: Cost) -> Mapping[str, Array]:
-        """Return a shard's arrays; shards are asked for in the gallery's order."""
-        piece = next((piece for piece in self._pieces if _name(piece) == name), None)
-        if piece is None:
-            raise RunError(f"{self._where}: was changed while it was embedded; the same command goes on")
-        with measured(cost, next(self._encoders[0].parameters()).device):
-            return arrays_of(embed(piece.chunks, self._encoders, self._cutting, cost=cost), self._cutting)
-
-
-def arrays_of(found: Embedded, cutting: Cutting) -> dict[str, Array]:
-    """Return what a shard holds of some embedded samples."""
-    ids = [name.encode("utf-8", "surrogateescape") for name in found.ids]
-    image, number = np.divmod(np.arange(len(ids) * cutting.count, dtype=np.int32), np.int32(cutting.count))
-    return {
-        **{f"vectors.{encoder}": values for encoder, values in enumerate(found.vectors)},
-        "image": image,
-        "number": number,
-        "box": found.boxes,
-        "ids": np.frombuffer(b"".join(ids), np.uint8),
-        "ends": np.cumsum([len(name) for name in ids], dtype=np.int64),
-        "problems": np.frombuffer(json.dumps([asdict(each) for each in found.problems]).encode(), np.uint8),
-    }
-
-
 class _Vectors(Sequence[npt.NDArray[np.float16]]):
-    """An encoder's vectors, a shard each."""
+    """An encoder's vectors, a shard each; another process may take them as well."""
 
-    def __init__(self, store: Store, names: Sequence[str], array: str) -> None:
-        self._store = store
+    def __init__(self, shelf: Shelf, names: Sequence[str], array: str) -> None:
+        self._shelf = shelf
         self._names = names
         self._array = array
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, number: int) -> npt.NDArray[np.float16]:  # type: ignore[override]
-        return self._store.shard(self._names[number]).arrays[self._array]
+    @overload
+    def __getitem__(self, which: int) -> npt.NDArray[np.float16]: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> _Vectors: ...
+
+    def __getitem__(self, which: int | slice) -> npt.NDArray[np.float16] | _Vectors:
+        if isinstance(which, slice):
+            return _Vectors(self._shelf, self._names[which], self._array)
+        return self._shelf.shard(self._names[which]).arrays[self._array]
 
 
-def _identity(encoders: Sequence[Encoder], cutting: Cutting) -> dict[str, Any]:
-    device = next(encoders[0].parameters()).device
-    with precision(device):
-        narrow = torch.is_autocast_enabled(device.type)
+def _identity(encoders: Sequence[Encoder], cutting: Cutting, computed: str) -> dict[str, Any]:
     return {
         "embeddings": EMBEDDINGS,
         "packing": PACKING,
@@ -320,9 +304,5 @@ def _identity(encoders: Sequence[Encoder], cutting: Cutting) -> dict[str, Any]:
             {**teacher_identity(Model(encoder, Head())), "output": output_of(encoder)} for encoder in encoders
         ],
         "cutting": cutting.identity,
-        "precision": str(torch.get_autocast_dtype(device.type) if narrow else torch.float32),
+        "precision": computed,
     }
-
-
-def _name(piece: Piece) -> str:
-    return piece.fingerprint[:32]

@@ -2,7 +2,8 @@
 
     ROOT/KIND-FINGERPRINT/  store.json · NAME.safetensors … · .building and .used (locks)
 
-``store.json`` names the finished shards; whatever else lies in the folder does not count. A shard's size and time
+``store.json`` names the finished shards; whatever else lies in the folder does not count, but for whole shards that
+other processes wrote for the builder, which may have been killed before it could name them. A shard's size and time
 tell whether anything has touched it since; only then is its checksum looked at, so that opening takes no time.
 """
 
@@ -13,8 +14,9 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from tutelage.ledger import Cost
 from tutelage.progress import Progress
 from tutelage.run import fingerprint_of, write_json
 from tutelage.store.budget import MANIFEST, USED, Budget, lock
-from tutelage.store.shards import Content, Shard, ShardError, checksum, open_shard, write_shard
+from tutelage.store.shards import Content, Shard, ShardError, checksum, open_shard
+from tutelage.store.shelf import Shelf
 
 SCHEMA = 1
 """Version of a store's form."""
@@ -37,6 +40,9 @@ ATTEMPTS = 100
 Make = Callable[[str, Cost], Mapping[str, Content]]
 """Makes the arrays of the shard with this name, and adds what that took to the cost."""
 
+MakeAll = Callable[[Iterator[str]], Generator[tuple[str, Cost], None, None]]
+"""Writes the shards with these names, in any order, and yields the name of each that is written and what it took."""
+
 
 class Store:
     """An open store.
@@ -48,6 +54,7 @@ class Store:
 
     Attributes:
         folder: Where it is.
+        shelf: The same for other processes.
         identity: As given.
         cost: What building its shards has cost so far, whoever built them.
         found_damaged: Names of the shards that were finished and are not what was written, or may not be: with a
@@ -63,6 +70,7 @@ class Store:
         self._fingerprint = fingerprint_of({"schema": SCHEMA, "kind": kind, "identity": self.identity})
         self._kind = kind
         self.folder = root / f"{kind}-{self._fingerprint[:24]}"
+        self.shelf = Shelf(self.folder.absolute(), self._fingerprint)
         self.cost = Cost()
         self.found_damaged: list[str] = []
         self._shards: dict[str, dict[str, Any]] = {}
@@ -83,10 +91,7 @@ class Store:
         Raises:
             RunError: It has been removed or damaged since the store was opened.
         """
-        try:
-            return open_shard(self._path(name))
-        except ShardError as error:
-            raise RunError(f"{error}; it was whole before. The same command makes it again") from error
+        return self.shelf.shard(name)
 
     def build(
         self,
@@ -116,31 +121,77 @@ class Store:
         Raises:
             RunError: A shard cannot be written. Finished ones stay.
         """
+
+        def here(wanted: Iterator[str]) -> Generator[tuple[str, Cost], None, None]:
+            for name in wanted:
+                began, part = time.perf_counter(), Cost()
+                self.shelf.write(name, make(name, part))
+                part.seconds = time.perf_counter() - began
+                yield name, part
+
+        return self.collect(names, here, budget=budget, progress=progress, label=label, room=room)
+
+    def collect(
+        self,
+        names: Sequence[str],
+        make: MakeAll,
+        *,
+        budget: Budget,
+        progress: Progress,
+        label: str,
+        room: Callable[[str], int],
+    ) -> Cost:
+        """Have other processes write the shards that are missing, as :meth:`build` does here, and take them.
+
+        Whole shards that were written for a builder that has been killed are taken as well.
+
+        Args:
+            names: The shards wanted.
+            make: Has them written to the store's :class:`Shelf`, with their cost.
+            budget: Says whether there is room for another beside those that are being written.
+            progress: Shows how many are done.
+            label: What is being made.
+            room: About how many bytes a shard will take.
+
+        Returns:
+            What this call cost: seconds are the sum over all processes.
+
+        Raises:
+            RunError: A shard cannot be written. Finished ones stay.
+        """
         spent = Cost()
         if all(name in self for name in names):
             return spent
         with self._building(progress):
             self._read()
+            for name in names:
+                if name not in self and (part := self.shelf.written(name)):
+                    self._finish(name, part)
             missing = [name for name in names if name not in self]
             if damaged := [name for name in missing if name in self.found_damaged]:
                 progress.say(f"{self.folder}: {len(damaged)} damaged shards are made again")
-            with progress.track(label, len(names)) as update:
-                done = len(names) - len(missing)
-                for name in missing:
-                    if not budget.allows(room(name), keep=self.folder):
-                        break
-                    began, part = time.perf_counter(), Cost()
-                    arrays = make(name, part)
-                    write_shard(self._path(name), arrays, {"store": self._fingerprint, "name": name})
-                    part.seconds = time.perf_counter() - began
+            with (
+                progress.track(label, len(names)) as update,
+                closing(make(self._allowed(missing, budget, room))) as finished,
+            ):
+                for done, (name, part) in enumerate(finished, len(names) - len(missing) + 1):
                     self._finish(name, part)
                     spent = _sum(spent, part)
-                    done += 1
                     update(done, {})
         return spent
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+    def _allowed(self, missing: Sequence[str], budget: Budget, room: Callable[[str], int]) -> Iterator[str]:
+        """Yield the shards that there is room for beside those that were yielded before and are not finished."""
+        begun: deque[str] = deque()
+        held = 0
+        for name in missing:
+            while begun and begun[0] in self:
+                held -= room(begun.popleft())
+            if not budget.allows(held + room(name), keep=self.folder):
+                return
+            begun.append(name)
+            held += room(name)
+            yield name
 
     def _read(self) -> None:
         """Learn which shards are finished, and whole."""
@@ -158,10 +209,10 @@ class Store:
 
     def _whole(self, name: str, entry: Mapping[str, Any]) -> bool:
         try:
-            status = self._path(name).stat()
+            status = self.shelf.path(name).stat()
             if (status.st_size, status.st_mtime_ns) == (entry["bytes"], entry["mtime_ns"]):
                 return True
-            shard = open_shard(self._path(name))
+            shard = open_shard(self.shelf.path(name))
         except (OSError, ShardError):
             return False
         # Copied or touched, or damaged: reading it all tells.
@@ -169,15 +220,15 @@ class Store:
         if found != (self._fingerprint, name, entry["checksum"]):
             return False
         with suppress(OSError):  # its time is set right, so that it is not read again each time
-            os.utime(self._path(name), ns=(status.st_atime_ns, entry["mtime_ns"]))
+            os.utime(self.shelf.path(name), ns=(status.st_atime_ns, entry["mtime_ns"]))
         return True
 
     def _finish(self, name: str, cost: Cost) -> None:
-        status = self._path(name).stat()
+        status = self.shelf.path(name).stat()
         self._shards[name] = {
             "bytes": status.st_size,
             "mtime_ns": status.st_mtime_ns,
-            "checksum": open_shard(self._path(name)).about["checksum"],
+            "checksum": open_shard(self.shelf.path(name)).about["checksum"],
         }
         self.cost = _sum(self.cost, cost)
         manifest = {
