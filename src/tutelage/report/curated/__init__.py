@@ -1,0 +1,1 @@
+"""A curation as one self-contained HTML page and in the terminal."""
