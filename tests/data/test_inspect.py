@@ -60,7 +60,7 @@ def test_the_rows_that_can_be_used_are_in_order_and_the_problems_name_files(file
 
 
 def test_more_images_than_a_thread_takes_are_all_looked_at(decoded: list[ImageSource]) -> None:
-    contents = [b"broken" if number % 7 == 3 else whole() for number in range(200)]
+    contents = [b"broken %d" % number if number % 7 == 3 else whole() for number in range(200)]
     rows, problems = inspect(Samples(tuple(map(str, range(200))), contents))
     assert len(decoded) == 200
     assert [int(problem.where) for problem in problems] == [n for n in range(200) if n % 7 == 3]

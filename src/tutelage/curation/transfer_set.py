@@ -217,10 +217,9 @@ def samples_of(found: TransferSet) -> Samples:
 
 def _described(found: TransferSet) -> str:
     retrieved = int(found.retrieved.sum())
-    return (
-        f"transfer set of {found.about.get('gallery', 'a gallery')} ({retrieved:,} retrieved by "
-        f"{found.about.get('strategy', 'some strategy')}, {len(found) - retrieved:,} queries)"
-    )
+    queries = f"{len(found) - retrieved:,} quer{'y' if len(found) - retrieved == 1 else 'ies'}"
+    gallery, strategy = (found.about.get(key, "?") for key in ("gallery", "strategy"))
+    return f"transfer set of {gallery} ({retrieved:,} retrieved by {strategy}, {queries})"
 
 
 def _about(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

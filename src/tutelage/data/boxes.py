@@ -33,3 +33,9 @@ def pixel_box(box: npt.ArrayLike, height: npt.ArrayLike, width: npt.ArrayLike) -
     pixels = np.clip(np.floor(size + 0.5 + TIE), 1, image)
     start = np.clip(np.ceil(place + (size - pixels) / 2 - 0.5 - TIE), 0, image - pixels)
     return np.concatenate([start, pixels], axis=-1).astype(np.int64)
+
+
+def pixels_in(box: npt.ArrayLike, height: int, width: int) -> tuple[slice, slice]:
+    """Return which rows and which columns of an image a relative box holds (see :func:`pixel_box`)."""
+    top, left, rows, columns = pixel_box(box, height, width).tolist()
+    return slice(top, top + rows), slice(left, left + columns)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from tutelage.data import pixels
-from tutelage.data.boxes import pixel_box
+from tutelage.data.boxes import pixels_in
 from tutelage.data.formats import jpeg_frame
 from tutelage.data.pixels import decode_pixels, decoded, named, open_content, read_content
 from tutelage.data.samples import CutOut, ImageSource, IntArray
@@ -48,9 +48,8 @@ def decode_named(source: ImageSource | Image.Image) -> tuple[Tensor, str]:
         return _channels_first(decode_pixels(source)), ""
     if isinstance(source, CutOut):
         whole, form = decode_named(source.source)
-        top, left, height, width = pixel_box(source.box, *whole.shape[1:]).tolist()
-        # Copied, so that the whole image need not stay in memory; in its memory layout.
-        return whole[:, top : top + height, left : left + width].clone(), form
+        # Copied, so that the whole image need not stay in memory.
+        return whole[:, *pixels_in(source.box, *whole.shape[1:])].clone(), form
     content = read_content(source)
     frame = jpeg_frame(content)
     if frame is not None and (decode_jpeg := _torchcodec()):

@@ -11,7 +11,7 @@ from tutelage.data.mask_codes import VOID, Mask, MaskCode
 from tutelage.data.mask_pixels import IGNORED, check_mask
 from tutelage.data.pixels import image_size, named
 from tutelage.data.problems import Problem
-from tutelage.data.samples import Samples
+from tutelage.data.samples import Samples, original
 from tutelage.errors import DataError
 
 
@@ -78,4 +78,4 @@ def _numbered(samples: Samples, largest: int, where: str) -> Samples:
 
 def _where(samples: Samples, row: int) -> str:
     source = (samples.masks or ())[row].source
-    return samples.ids[row] if isinstance(source, bytes | np.ndarray) else named(source)
+    return samples.ids[row] if isinstance(original(source), bytes | np.ndarray) else named(source)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.data.samples import WholeImage
+from tutelage.data.samples import ImageSource
 from tutelage.errors import DataError
 
 MOST = 1 << 16
@@ -61,7 +61,7 @@ class Mask:
         code: What they stand for.
     """
 
-    source: WholeImage
+    source: ImageSource
     code: MaskCode
 
 

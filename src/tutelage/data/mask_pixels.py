@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tutelage.data.boxes import pixels_in
 from tutelage.data.mask_codes import MOST, MOST_CLASSES, Color, Mask, MaskCode, known, shown
 from tutelage.data.pixels import named, open_content, read_content, undecodable, upright
 from tutelage.data.problems import ImageError
+from tutelage.data.samples import CutOut
 from tutelage.errors import DataError
 
 IGNORED = -1
@@ -79,6 +82,10 @@ def check_mask(mask: Mask, size: tuple[int, int]) -> int:
 
 def _pixels(mask: Mask, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Return whole numbers [H, W], or colors [H, W, 3] and, of palette images, their indices."""
+    if isinstance(mask.source, CutOut):
+        whole, indices = _pixels(replace(mask, source=mask.source.source), name)
+        inside = pixels_in(mask.source.box, *whole.shape[:2])
+        return whole[inside], None if indices is None else indices[inside]
     if isinstance(mask.source, np.ndarray):
         if mask.source.dtype.kind != "u" or mask.source.ndim not in (2, 3) or not mask.source.size:
             raise DataError(

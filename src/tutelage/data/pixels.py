@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from tutelage.data.boxes import pixel_box
+from tutelage.data.boxes import pixel_box, pixels_in
 from tutelage.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from tutelage.data.formats import OPENED, ends_early, foreign, format_at_start
 from tutelage.data.problems import ImageError
@@ -53,8 +53,7 @@ def decode_pixels(source: ImageSource | Image.Image) -> npt.NDArray[np.uint8]:
         return decoded(source, named(source), b"")
     if isinstance(source, CutOut):
         whole = decode_pixels(source.source)
-        top, left, height, width = pixel_box(source.box, *whole.shape[:2]).tolist()
-        return whole[top : top + height, left : left + width].copy()
+        return whole[pixels_in(source.box, *whole.shape[:2])].copy()
     content, name = read_content(source), named(source)
     with open_content(content, name) as image:
         return decoded(image, name, content)
