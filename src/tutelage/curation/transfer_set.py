@@ -31,7 +31,8 @@ import numpy.typing as npt
 from tutelage.curation.gallery import chosen
 from tutelage.curation.neighbors import FloatArray
 from tutelage.data.problems import Problem
-from tutelage.data.readers.curated import FILE, METADATA
+from tutelage.data.readers.curated import FILE as FILE
+from tutelage.data.readers.curated import METADATA
 from tutelage.data.samples import CutOut, ImageSource, IntArray, Samples
 from tutelage.errors import DataError
 from tutelage.run import write_whole
