@@ -14,6 +14,7 @@ from tutelage.data.readers import read_samples
 from tutelage.data.samples import ImageSource
 from tutelage.data.thumbnails import thumbnail
 from tutelage.errors import DataError
+from tutelage.report.numbers import plural
 
 SIDE = 512
 """Long side of a picture, in pixels; smaller images are shown as they are."""
@@ -24,15 +25,22 @@ KEPT = 64
 AT_ONCE = 2
 """Images that are decoded at the same time; the largest take hundreds of megabytes."""
 
-Images = Mapping[tuple[str, str], ImageSource]
-"""Images by their data and their id."""
+Place = tuple[str, str, bool]
+"""Where an image is: its data, its id there, and whether it is held out, which may be a part of its own."""
+
+Images = Mapping[Place, ImageSource]
+
+
+def place(image: Suspect | Near) -> Place:
+    """Return where an image is."""
+    return image.source, image.id, isinstance(image, Near) and image.part != "train"
 
 
 def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda text: None) -> Images:
     """Return the images of suspects and of what they are like; those that are gone are left out.
 
-    Each of the data is read once, and until all are found. Of sets with parts, what is not in the training part is
-    looked for in the other.
+    Data are read until all are found. Held-out images are looked for in the part for testing first, since another
+    image may have the same id in the part for training, and then there, of which they may be a share.
 
     Args:
         suspects: Where images are, and their ids.
@@ -42,21 +50,17 @@ def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda
         DataError: Data cannot be read.
         UnknownNameError: Data are not there.
     """
-    wanted: dict[str, set[str]] = defaultdict(set)
-    held_out: dict[str, set[str]] = defaultdict(set)
+    wanted: dict[tuple[str, bool], set[str]] = defaultdict(set)
     for suspect in suspects:
-        wanted[suspect.source].add(suspect.id)
-        for near in suspect.nearest:
-            wanted[near.source].add(near.id)
-            if near.part != "train":
-                held_out[near.source].add(near.id)
-    found: dict[tuple[str, str], ImageSource] = {}
-    for where, ids in wanted.items():
-        say(f"looking for {len(ids):,} {'image' if len(ids) == 1 else 'images'} in {where}")
-        images = present(where, ids)
-        if lacking := held_out[where] - images.keys():
-            images |= _in_test_part(where, lacking)
-        found.update(((where, name), image) for name, image in images.items())
+        for where, name, held_out in map(place, (suspect, *suspect.nearest)):
+            wanted[where, held_out].add(name)
+    found: dict[Place, ImageSource] = {}
+    for (where, held_out), ids in wanted.items():
+        say(f"looking for {plural(len(ids), 'image')} in {where}")
+        images = _in_test_part(where, ids) if held_out else {}
+        if lacking := ids - images.keys():
+            images |= present(where, lacking)
+        found.update(((where, name, held_out), image) for name, image in images.items())
     return found
 
 
@@ -86,11 +90,11 @@ class Pictures:
         Raises:
             DataError: It is gone, or cannot be decoded.
         """
-        return self._made(image.source, image.id)
+        return self._made(place(image))
 
-    def _make(self, source: str, name: str) -> tuple[bytes, str]:
-        if (source, name) not in self._images:
-            raise DataError(f"This image is no longer in {source}.")
+    def _make(self, where: Place) -> tuple[bytes, str]:
+        if where not in self._images:
+            raise DataError(f"This image is no longer in {where[0]}.")
         with self._turn:
-            content, ending = thumbnail(self._images[source, name], SIDE)
+            content, ending = thumbnail(self._images[where], SIDE)
         return content, "image/png" if ending == "png" else "image/jpeg"
