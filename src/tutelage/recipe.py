@@ -29,6 +29,7 @@ from tutelage.models.sources import is_path
 from tutelage.settings import Settings
 from tutelage.store.settings import StoreSettings
 from tutelage.tasks import TASKS
+from tutelage.tasks.decoder import DecoderSettings
 from tutelage.views.settings import ViewSettings
 
 
@@ -52,6 +53,7 @@ class Recipe(Settings):
         views: Sizes and augmentation.
         pretraining_views: Those of pretrainings that know nothing of the task, where that is told for every pixel;
             else they have those of ``views``.
+        decoder: The head of models that tell every pixel.
         adapt: How the teacher is adapted.
         pretrain: How the student learns another labeled set first.
         distill: How the student learns from the teacher.
@@ -80,6 +82,7 @@ class Recipe(Settings):
     baselines: tuple[str, ...] = ()
     views: ViewSettings = ViewSettings()
     pretraining_views: ViewSettings | None = None
+    decoder: DecoderSettings = DecoderSettings()
     adapt: AdaptSettings = AdaptSettings()
     pretrain: PretrainSettings = PretrainSettings()
     distill: DistillSettings = DistillSettings()
@@ -167,6 +170,7 @@ class Recipe(Settings):
                 "start": start,
                 "views": views,
                 "pretraining_views": seen.pretraining_views,
+                "decoder": seen.decoder,
                 "adapt": self.adapt.resolved(labels, dense=dense),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(
@@ -202,10 +206,12 @@ class Recipe(Settings):
 
     def with_views(self, short_side: int) -> Recipe:
         """Return the recipe with all views resolved for images whose short side has so many pixels (their median)."""
-        views = {"views": self.resolved_views(short_side)}
-        if self.dense:
-            views["pretraining_views"] = self.resolved_views(short_side, plain=True)
-        return self.model_copy(update=views)
+        views = self.resolved_views(short_side)
+        if not self.dense:
+            return self.model_copy(update={"views": views})
+        assert views.size is not None
+        plain, decoder = self.resolved_views(short_side, plain=True), self.decoder.resolved(views.size)
+        return self.model_copy(update={"views": views, "pretraining_views": plain, "decoder": decoder})
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads back."""

@@ -26,7 +26,7 @@ def model(request, classes):
     torch.manual_seed(0)
     encoder = build_encoder(request.param, pretrained=False, size=64, stride=8)
     encoder.preprocess = ImagePreprocess(64, mean=(0.1, 0.2, 0.3), fit="letterbox")
-    model = Model(encoder, SegmentationHead(encoder.widths["patches"], len(classes)))
+    model = Model(encoder, SegmentationHead(encoder.widths["patches"], len(classes), channels=24, rates=(1, 2, 3)))
     torch.nn.init.normal_(model.head.classifier.weight)
     return model.eval()
 
@@ -51,7 +51,8 @@ def test_a_loaded_model_gives_the_same_masks(model, folder, classes, pixels):
 def test_the_description_says_what_to_build(model, folder):
     described = json.loads((folder / "model.json").read_text())
     assert described["encoder"] == {"name": model.encoder.name, "size": 64, "stride": 8}
-    assert described["head"] == {"kind": "deeplabv3", "width": model.encoder.widths["patches"]}
+    width = model.encoder.widths["patches"]
+    assert described["head"] == {"kind": "deeplabv3", "width": width, "channels": 24, "rates": [1, 2, 3]}
     assert described["preprocess"]["fit"] == "letterbox"
 
 

@@ -82,9 +82,10 @@ def test_gives_logits_at_the_resolution_of_the_patches(head: SegmentationHead) -
     assert head(patches(3, 5)).shape == (3, CLASSES, 5, 5)
 
 
-def test_starts_at_zero_logits() -> None:
-    head = SegmentationHead(WIDTH, CLASSES, channels=CHANNELS)
-    assert not head(patches().float()).any()
+def test_all_of_it_learns_from_its_start_on() -> None:
+    head = SegmentationHead(WIDTH, CLASSES, channels=CHANNELS, rates=(1, 2, 3))
+    head(patches().float()).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in head.parameters())
 
 
 def test_every_parameter_learns(head: SegmentationHead) -> None:

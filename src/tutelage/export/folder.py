@@ -41,9 +41,12 @@ def save_model(
             "saved"
         )
     if isinstance(head, LinearHead):
-        kind, width, given = "linear", head.linear.in_features, head.linear.out_features
+        told: dict[str, Any] = {"kind": "linear", "width": head.linear.in_features}
+        given = head.linear.out_features
     else:
-        kind, width, given = "deeplabv3", model.encoder.widths["patches"], head.classifier.out_channels
+        told = {"kind": "deeplabv3", "width": model.encoder.widths["patches"]}
+        told |= {"channels": head.channels, "rates": list(head.rates)}
+        given = head.classifier.out_channels
     if len(classes) != given:
         raise ModelError(f"the head gives {given} logits, but {len(classes)} classes are named")
     encoder: dict[str, Any] = {"name": model.encoder.name, "size": preprocess.size}
@@ -53,7 +56,7 @@ def save_model(
         "schema": SCHEMA,
         "task": task,
         "encoder": encoder,
-        "head": {"kind": kind, "width": width},
+        "head": told,
         "classes": list(classes),
         "preprocess": preprocess_to_dict(preprocess),
         "weights": weight_hash(model),
@@ -87,7 +90,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
         named = description["encoder"]
         encoder = build_encoder(named["name"], pretrained=False, size=named["size"], stride=named.get("stride"))
         classes, task = tuple(description["classes"]), str(description["task"])
-        head = _head(description["head"]["kind"], int(description["head"]["width"]), len(classes))
+        head = _head(description["head"], len(classes))
         expected = str(description["weights"])
     except (KeyError, TypeError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -100,10 +103,12 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     return LoadedModel(model=model.to(device).eval().requires_grad_(False), classes=classes, task=task)
 
 
-def _head(kind: str, width: int, classes: int) -> Head:
-    kinds: dict[str, Callable[[int, int], Head]] = {"linear": LinearHead, "deeplabv3": SegmentationHead}
+def _head(told: Mapping[str, Any], classes: int) -> Head:
+    kinds: dict[str, Callable[..., Head]] = {"linear": LinearHead, "deeplabv3": SegmentationHead}
+    kind, width = told["kind"], int(told["width"])
     if kind not in kinds:
         raise ModelError(
             f"model.json names a head {kind!r}; this Tutelage knows {' and '.join(map(repr, kinds))}; update Tutelage"
         )
-    return kinds[kind](width, classes)
+    # Older folders say nothing about the decoder: it was the source's.
+    return kinds[kind](width, classes, **{key: told[key] for key in ("channels", "rates") if key in told})

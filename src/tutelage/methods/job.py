@@ -135,6 +135,7 @@ class Job:
         task = (self.whole or self).task
         if task.stride is not None:
             inputs["task"] = task.name
+            inputs["decoder"] = self.recipe.decoder.model_dump(mode="json")
         return self.run.stage(self.prefix + name, inputs, work, outputs=outputs)
 
     def new_student(self, classes: int | None = None) -> Model:
@@ -165,7 +166,9 @@ class Job:
         if self.dense:
             assert isinstance(encoder.preprocess, ImagePreprocess)
             encoder.preprocess = replace(encoder.preprocess, fit="letterbox")
-        model = Model(encoder, self.task.head(encoder.widths, classes or len(self.labeled.classes)))
+        model = Model(
+            encoder, self.task.head(encoder.widths, classes or len(self.labeled.classes), self.recipe.decoder)
+        )
         model.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 

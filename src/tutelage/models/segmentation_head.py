@@ -11,7 +11,7 @@ from tutelage.models.model import Head
 
 
 class SegmentationHead(Head):
-    """DeepLabV3 on patches, [B, D, h, w] → [B, C, h, w]; starts at zero logits, as a linear head does.
+    """DeepLabV3 on patches, [B, D, h, w] → [B, C, h, w].
 
     Several atrous convolutions and the mean of the whole map are read side by side (Chen et al., "Rethinking Atrous
     Convolution for Semantic Image Segmentation", 2017); the decoder is that of segmentation-models-pytorch.
@@ -25,6 +25,10 @@ class SegmentationHead(Head):
         channels: Width of the decoder.
         rates: Of the three atrous convolutions, in patches; made for a stride of 8.
         dropout: Of the decoder's joined channels, in training.
+
+    Attributes:
+        channels: As given.
+        rates: As given.
     """
 
     reads = "patches"
@@ -42,12 +46,14 @@ class SegmentationHead(Head):
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling, DeepLabV3Decoder
 
         super().__init__()
+        self.channels, self.rates = channels, tuple(rates)
         self.decoder = DeepLabV3Decoder(width, channels, tuple(rates), aspp_separable=False, aspp_dropout=dropout)
         pooling = self.decoder.aspp.convs[-1]
         assert isinstance(pooling, ASPPPooling)
         pooling[2] = _PooledNorm(channels)
         self.classifier = nn.Conv2d(channels, classes, 1)
-        nn.init.zeros_(self.classifier.weight)
+        # Not of zeros, as a linear head's: until those have grown, nothing below them learns, which takes half of a
+        # short training.
         assert self.classifier.bias is not None
         nn.init.zeros_(self.classifier.bias)
 

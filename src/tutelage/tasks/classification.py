@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import (
 )
 
 from tutelage.models.model import Head, LinearHead
+from tutelage.tasks.decoder import DecoderSettings
 
 
 class Classification:
@@ -22,7 +23,7 @@ class Classification:
     primary = "accuracy"
     stride: int | None = None
 
-    def head(self, widths: Mapping[str, int], classes: int) -> Head:
+    def head(self, widths: Mapping[str, int], classes: int, decoder: DecoderSettings | None = None) -> Head:
         """Return a linear head on pooled features."""
         return LinearHead(widths["features"], classes)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tutelage.data.masks import IGNORED
 from tutelage.models.model import Head
 from tutelage.models.segmentation_head import SegmentationHead
+from tutelage.tasks.decoder import RATES, DecoderSettings
 
 
 class Segmentation:
@@ -20,9 +21,13 @@ class Segmentation:
     primary = "miou"
     stride: int | None = 8
 
-    def head(self, widths: Mapping[str, int], classes: int) -> Head:
-        """Return DeepLabV3's head on the dense map."""
-        return SegmentationHead(widths["patches"], classes)
+    def head(self, widths: Mapping[str, int], classes: int, decoder: DecoderSettings | None = None) -> Head:
+        """Return DeepLabV3's head on the dense map; that of the source where nothing is said about it."""
+        settings = decoder or DecoderSettings()
+        rates = settings.rates or RATES
+        return SegmentationHead(
+            widths["patches"], classes, channels=settings.channels, rates=rates, dropout=settings.dropout
+        )
 
     def loss(
         self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, valid: Tensor | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tutelage.models.model import Head
+from tutelage.tasks.decoder import DecoderSettings
 
 
 class Task(Protocol):
@@ -24,8 +25,14 @@ class Task(Protocol):
     primary: str
     stride: int | None
 
-    def head(self, widths: Mapping[str, int], classes: int) -> Head:
-        """Return a new head for an encoder that gives outputs of these widths."""
+    def head(self, widths: Mapping[str, int], classes: int, decoder: DecoderSettings | None = None) -> Head:
+        """Return a new head for an encoder that gives outputs of these widths.
+
+        Args:
+            widths: By output.
+            classes: How many are told apart.
+            decoder: How it is built, where the task is told for every pixel.
+        """
         ...
 
     def loss(
