@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tutelage.data.mask_pixels import IGNORED
 from tutelage.evaluation.measures import IntArray
 from tutelage.report.confusion import confusion_matrix
+from tutelage.report.overlap import mean_iou
 
 
 def pixel_matrix(predicted: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int) -> IntArray:
@@ -38,10 +39,9 @@ def measure_overlap(counts: IntArray) -> dict[str, float]:
     Args:
         counts: Pixels in intersection, prediction and truth of each class, int64 [C, 3].
     """
-    hit, predicted, true = counts.T
-    union = predicted + true - hit
+    hit, _, true = counts.T
     return {
-        "miou": float((hit[union > 0] / union[union > 0]).mean()) if union.any() else 0.0,
+        "miou": float(np.nan_to_num(mean_iou(counts))),
         "pixel_accuracy": float(hit.sum() / max(1, true.sum())),
         "class_accuracy": float((hit[true > 0] / true[true > 0]).mean()) if true.any() else 0.0,
     }
