@@ -179,7 +179,7 @@ def test_what_was_drawn_at_random_has_no_queries_to_show(make_curated: Make) -> 
 def test_the_headline_says_what_was_done(make_curated: Make) -> None:
     found = re.search("<h1>(.*?)</h1>", page(make_curated()))
     assert found is not None
-    assert html.unescape(found[1]).replace("\xa0", " ") == (
+    assert html.unescape(found[1]) == (
         "40 of 5,000 images were retrieved for 9 labeled images by query-balanced with efficientnet-lite0: "
         "equally many of the nearest of each labeled image, k = 7"
     )

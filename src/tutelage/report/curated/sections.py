@@ -27,8 +27,8 @@ POINT_WORDS = {"queries": "Queries", "retrieved": "Retrieved", "gallery": "Galle
 def reasons(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return why images were left out, and how many; nothing if none were."""
     dropped = data["dropped"]
-    rows = [(several, whole(dropped[kind])) for kind, (_, several) in LEFT_OUT.items() if kind in dropped]
-    return [(words[:1].upper() + words[1:], count) for words, count in rows] if any(dropped.values()) else []
+    counts = {several: dropped[kind] for kind, (_, several) in LEFT_OUT.items() if dropped.get(kind)}
+    return [(words[:1].upper() + words[1:], whole(count)) for words, count in counts.items()]
 
 
 def encoders(curated: Curated) -> list[dict[str, str]]:

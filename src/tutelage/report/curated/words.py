@@ -45,7 +45,7 @@ def done(curation: Mapping[str, Any]) -> str:
     asked = plural(curation["queries"], *QUERIES[curation["query_kind"]])
     how = f"{name} with {encoder_names(curation)}"
     summary = f": {known.summary}" if known else ""
-    depth = "" if k is None else f", k\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{whole(k)}"
+    depth = "" if k is None else f", k = {whole(k)}"
     return f"{said}retrieved for {asked} by {how}{summary}{depth}."
 
 
