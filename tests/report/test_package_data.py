@@ -14,6 +14,6 @@ def test_every_page_is_part_of_the_package() -> None:
     settings = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["tutelage"]
     packaged = {path for pattern in patterns for path in SOURCE.glob(pattern)}
-    pages = {path for kind in ("html", "css") for path in (SOURCE / "report").rglob(f"*.{kind}")}
+    pages = {path for kind in ("html", "css", "js") for path in SOURCE.rglob(f"*.{kind}")}
     assert pages
     assert pages <= packaged
