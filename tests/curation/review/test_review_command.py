@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tutelage.curation.review.browser import opened
 from tutelage.curation.suspects import write_suspects
 
 if TYPE_CHECKING:
@@ -90,3 +91,28 @@ def test_a_run_without_suspects_needs_no_page(tmp_path: Path, capsys: Any, monke
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (0, "No image is suspect: there is nothing to review.\n")
+
+
+def test_the_browser_gets_the_address_through_a_file_that_only_its_owner_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    write_suspects(tmp_path, [], ["task"])
+    with opened(tmp_path, "http://127.0.0.1:1/secret/"):
+        (uri,) = asked
+        doorway = Path(uri.removeprefix("file://"))
+        assert doorway.stat().st_mode & 0o777 == 0o600
+        assert "url=http://127.0.0.1:1/secret/" in doorway.read_text()
+    assert not doorway.exists()
+
+
+def test_without_a_screen_no_browser_takes_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with opened(tmp_path, "http://127.0.0.1:1/secret/"):
+        assert asked == []
