@@ -296,6 +296,8 @@ NOT_GIVEN = {
     "regularize.betas",
     "held_out",
     "pretraining_views",
+    "decoder.rates",
+    "curate",
     "data.classes",
     "data.ignore",
 }

@@ -137,9 +137,8 @@ def expected_flops(cell: Cell, command: Command) -> float:
     modes = forced.get(cell.row.get("mode", method), recipe.adapt.modes)
     total = 0.0
     if method.startswith(("teacher", "task-oriented")):
-        total += (
-            fit(teacher, recipe.adapt.epochs or 0, len(recipe.adapt.learning_rates)) if "finetune" in modes else 0
-        )
+        rates = len(recipe.adapt.resolved(labels, dense=recipe.dense).rates)
+        total += fit(teacher, recipe.adapt.epochs or 0, rates) if "finetune" in modes else 0
         views = min(8, max(1, 2**20 // labels))
         total += (views * labels + validation) * teacher if "probe" in modes else 0
     if method == "teacher":

@@ -49,11 +49,11 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
     distilling, pretraining = recipe.distill, recipe.pretrain
     lesson = METHODS[recipe.method].lesson
     if name == "adapt-probe" and job.dense:
-        return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher-head", speeds)
+        return _finetune(job, recipe.adapt, recipe.adapt.rates, "teacher-head", speeds)
     if name == "adapt-probe":
         return _probe(job, recipe.adapt, "teacher", speeds)
     if name == "adapt-finetune":
-        return _finetune(job, recipe.adapt, recipe.adapt.learning_rates, "teacher", speeds)
+        return _finetune(job, recipe.adapt, recipe.adapt.rates, "teacher", speeds)
     if name in ("targets", "align") and METHODS[recipe.method].pairing is not None:
         return _pairs(name, job, speeds)
     if name == "targets" and distilling.targets == "cached":
