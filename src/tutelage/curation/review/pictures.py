@@ -50,17 +50,18 @@ def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda
         DataError: Data cannot be read.
         UnknownNameError: Data are not there.
     """
-    wanted: dict[tuple[str, bool], set[str]] = defaultdict(set)
+    wanted: dict[str, dict[bool, set[str]]] = defaultdict(lambda: defaultdict(set))
     for suspect in suspects:
         for where, name, held_out in map(place, (suspect, *suspect.nearest)):
-            wanted[where, held_out].add(name)
+            wanted[where][held_out].add(name)
     found: dict[Place, ImageSource] = {}
-    for (where, held_out), ids in wanted.items():
-        say(f"looking for {plural(len(ids), 'image')} in {where}")
-        images = _in_test_part(where, ids) if held_out else {}
-        if lacking := ids - images.keys():
-            images |= present(where, lacking)
-        found.update(((where, name, held_out), image) for name, image in images.items())
+    for where, parts in wanted.items():
+        say(f"looking for {plural(sum(map(len, parts.values())), 'image')} in {where}")
+        for held_out, ids in parts.items():
+            images = _in_test_part(where, ids) if held_out else {}
+            if lacking := ids - images.keys():
+                images |= present(where, lacking)
+            found.update(((where, name, held_out), image) for name, image in images.items())
     return found
 
 
