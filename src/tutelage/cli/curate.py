@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,21 +32,30 @@ def curate(
 ) -> None:
     """Retrieve a transfer set from a gallery: what resembles your labeled images, without duplicates and leaks."""
     from tutelage.cli.console import Bars, err_console, print_json
-    from tutelage.curation.record import ABOUT, read_about
-    from tutelage.curation.transfer_set import FILE
+    from tutelage.curation.record import read_about
     from tutelage.pipeline import curate as curate_alone
     from tutelage.recipe import load_recipe, overrides
+    from tutelage.report.curated.page import write_curation_page
+    from tutelage.report.curated.terminal import show_curation
 
     flags = {"gallery": gallery, "size": size, "strategy": strategy, "leaks": leaks}
     given = {f"curate.{name}": value for name, value in flags.items() if value is not None}
-    made = load_recipe(recipe, {**given, **overrides({}, max_gb=max_gb, settings=settings)})
+    given |= overrides({}, max_gb=max_gb, settings=settings)
+    made = load_recipe(recipe, given)
     console = err_console()
     stage = curate_alone(made, out, progress=Bars(console))
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes started by torchrun, one speaks
     folder = stage.folder.parent
+    page = write_curation_page(stage.folder)
     if as_json:
-        print_json({**read_about(stage.folder), "folder": str(folder)})
+        print_json({**read_about(stage.folder), "folder": str(folder), "page": str(page)})
         return
-    again = shlex.join(["tutelage", "transfer", str(recipe), *([] if out is None else ["--out", str(out)])])
-    console.print(f"{stage.folder / FILE}\n{stage.folder / ABOUT}\n\n{again}", markup=False, highlight=False)
+    show_curation(console, stage.folder)
+    console.print(f"\n{_going_on(recipe, out, given)}", markup=False, highlight=False)
+
+
+def _going_on(recipe: Path, out: Path | None, given: Mapping[str, Any]) -> str:
+    """Return the command that learns from what was curated."""
+    changes = [part for key, value in given.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    return shlex.join(["tutelage", "transfer", str(recipe), *([] if out is None else ["--out", str(out)]), *changes])
