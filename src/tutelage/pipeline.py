@@ -11,6 +11,7 @@ from typing import Any
 
 from tutelage.checks import check, prepare, settle
 from tutelage.curation import stage as curation_stage
+from tutelage.curation.embedder import EngineName
 from tutelage.data.prepare import PreparedData
 from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
@@ -109,13 +110,16 @@ def cache(recipe: Recipe, out: Path | None = None, *, progress: Progress | None 
             return {**stage.results, "cost": dict(stage.cost)}
 
 
-def curate(recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None) -> Stage:
+def curate(
+    recipe: Recipe, out: Path | None = None, *, progress: Progress | None = None, engine: EngineName = "local"
+) -> Stage:
     """Curate a recipe's transfer set alone; a run in the same folder goes on from there.
 
     Args:
         recipe: With a gallery.
         out: The run folder; as in :func:`run` where not given.
         progress: Shows where work is.
+        engine: What embeds the gallery and searches it: this process, or Ray.
 
     Returns:
         The stage, with what was found.
@@ -128,7 +132,7 @@ def curate(recipe: Recipe, out: Path | None = None, *, progress: Progress | None
         shown = progress if progress is not None and here.first else Quiet()
         data = prepare(recipe, curates=True)
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
-            return curation_stage.curate(recipe, data, opened, here, shown)
+            return curation_stage.curate(recipe, data, opened, here, shown, engine=engine)
 
 
 def plan_cache(recipe: Recipe) -> dict[str, Any]:

@@ -6,10 +6,18 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+class Engine(StrEnum):
+    """What embeds and searches."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def curate(
@@ -23,6 +31,9 @@ def curate(
         str | None,
         typer.Option(help="What becomes of images that may be the task's: drop, keep, or ask (tutelage review)."),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="What embeds and searches the gallery: this process, or a Ray cluster.")
+    ] = Engine.LOCAL,
     out: Annotated[Path | None, typer.Option(help="Run folder; a name under runs/ if not given.")] = None,
     max_gb: Annotated[float | None, typer.Option(help="Most that embeddings and the like may take, in GB.")] = None,
     settings: Annotated[
@@ -43,7 +54,7 @@ def curate(
     given |= overrides({}, max_gb=max_gb, settings=settings)
     made = load_recipe(recipe, given)
     console = err_console()
-    stage = curate_alone(made, out, progress=Bars(console))
+    stage = curate_alone(made, out, progress=Bars(console), engine="ray" if engine is Engine.RAY else "local")
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes started by torchrun, one speaks
     folder = stage.folder.parent

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     DATA = "data"
     OBJECTIVES = "objectives"
     EXPORTERS = "exporters"
+    STRATEGIES = "strategies"
 
 
 def list_names(
@@ -24,7 +25,7 @@ def list_names(
     match: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """List the methods, tasks, models, kinds of data, objectives or exporters there are."""
+    """List the methods, tasks, models, kinds of data, objectives, exporters or strategies of curation there are."""
     from tutelage.cli.console import print_json
 
     rows = {name: summary for name, summary in _rows(kind).items() if match.lower() in name.lower()}
@@ -53,6 +54,10 @@ def _rows(kind: Kind) -> dict[str, str]:
         from tutelage.data.readers import READERS
 
         return {name: reader.summary for name, reader in READERS.items()}
+    if kind is Kind.STRATEGIES:
+        from tutelage.curation.strategies import STRATEGIES
+
+        return {name: strategy.summary for name, strategy in STRATEGIES.items()}
     if kind is Kind.EXPORTERS:
         from tutelage.export import EXPORTERS
 

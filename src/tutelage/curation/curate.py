@@ -13,13 +13,11 @@ from tutelage.curation.calibration import EncoderThresholds, calibrated
 from tutelage.curation.crops import CROPS, Cutting
 from tutelage.curation.decontamination import Decontamination, TaskImages
 from tutelage.curation.embedder import WHOLE, Embedder
-from tutelage.curation.embeddings import Embeddings
-from tutelage.curation.neighbors import FloatArray, Neighbors
+from tutelage.curation.neighbors import FloatArray
 from tutelage.curation.originals import Originals
 from tutelage.curation.provenance import Provenance, provenance
 from tutelage.curation.queries import Queries, class_names, query_rows
 from tutelage.curation.retrieval import Retrieval, Retrieved
-from tutelage.curation.search import search
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.strategies import STRATEGIES
 from tutelage.curation.suspects import Decision, Part
@@ -124,7 +122,7 @@ class Curator:
             self.items,
             STRATEGIES[settings.strategy],
             self.queries.vectors,
-            search=_searched,
+            search=embedder.search,
             dirty=self.decontamination.dirty,
             seed=task.seed,
         )
@@ -180,10 +178,6 @@ class Curator:
     def _task_vectors(self) -> list[npt.NDArray[np.float16]]:
         parts = [self._embedder.vectors(samples) for _, _, samples in self.task.parts]
         return [np.concatenate([part[encoder] for part in parts]) for encoder in range(len(self._embedder.names))]
-
-
-def _searched(queries: Sequence[FloatArray], items: Embeddings, k: int) -> Neighbors:
-    return search(queries, [items.vectors(encoder) for encoder in range(len(queries))], k)
 
 
 def _unit(vectors: npt.NDArray[np.float16]) -> FloatArray:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,9 @@ import torch
 
 from tutelage.curation.crops import Cutting
 from tutelage.curation.embeddings import Embeddings, embed_gallery, embed_samples
-from tutelage.curation.neighbors import FloatArray
+from tutelage.curation.neighbors import FloatArray, Neighbors
 from tutelage.curation.queries import embed_texts
+from tutelage.curation.search import search
 from tutelage.curation.settings import CurateSettings
 from tutelage.data.samples import Samples
 from tutelage.ledger import Cost
@@ -26,6 +28,8 @@ from tutelage.views.settings import ViewSettings
 
 WHOLE = Cutting()
 
+EngineName = Literal["local", "ray"]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -36,12 +40,14 @@ class Place:
         max_bytes: Most that they may hold together.
         device: Where encoders run.
         progress: Shows where work is.
+        engine: What embeds galleries and searches them: this process, or Ray.
     """
 
     root: Path
     max_bytes: int
     device: torch.device
     progress: Progress
+    engine: EngineName = "local"
 
 
 class Embedder:
@@ -68,8 +74,15 @@ class Embedder:
     def gallery(self, where: str, cutting: Cutting) -> Embeddings:
         """Embed a gallery (see :func:`tutelage.curation.embeddings.embed_gallery`)."""
         at = self._place
+        engine = None
+        if at.engine == "ray":
+            from tutelage.curation.ray_engine import RayEngine
+
+            engine = RayEngine()
         return self._counted(
-            lambda: embed_gallery(at.root, at.max_bytes, where, self._encoders, cutting, progress=at.progress)
+            lambda: embed_gallery(
+                at.root, at.max_bytes, where, self._encoders, cutting, progress=at.progress, engine=engine
+            )
         )
 
     def samples(self, samples: Samples) -> Embeddings:
@@ -83,6 +96,14 @@ class Embedder:
         """Return images' unit vectors, float16 [n, D_e] of each encoder."""
         embedded = self.samples(samples)
         return [embedded.take(np.arange(len(samples)), encoder) for encoder in range(len(self.names))]
+
+    def search(self, queries: Sequence[FloatArray], items: Embeddings, k: int) -> Neighbors:
+        """Return the k nearest items of each query (see :func:`tutelage.curation.search.search`)."""
+        if self._place.engine == "ray":
+            from tutelage.curation.ray_engine import search_with_ray
+
+            return search_with_ray(queries, items, k)
+        return search(queries, [items.vectors(encoder) for encoder in range(len(queries))], k)
 
     def texts(self, texts: Sequence[str]) -> tuple[FloatArray, ...]:
         """Return texts' unit vectors (see :func:`tutelage.curation.queries.embed_texts`)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tutelage.curation.curate import Curator, Task
-from tutelage.curation.embedder import Embedder, Place, encoder_size
+from tutelage.curation.embedder import Embedder, EngineName, Place, encoder_size
 from tutelage.curation.record import ABOUT, about_curation, write_record
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.strategies import STRATEGIES
@@ -48,7 +48,15 @@ CURATION = 1
 """Version of what a curation finds, beside what its embeddings are."""
 
 
-def curate(recipe: Recipe, data: PreparedData, run: Run, here: World, progress: Progress) -> Stage:
+def curate(
+    recipe: Recipe,
+    data: PreparedData,
+    run: Run,
+    here: World,
+    progress: Progress,
+    *,
+    engine: EngineName = "local",
+) -> Stage:
     """Curate the transfer set of a recipe, or find it curated.
 
     Args:
@@ -57,6 +65,7 @@ def curate(recipe: Recipe, data: PreparedData, run: Run, here: World, progress: 
         run: The run folder.
         here: Device and processes.
         progress: Shows where work is.
+        engine: What embeds the gallery and searches it.
 
     Raises:
         ReviewNeeded: A person has to decide on suspects first.
@@ -76,7 +85,8 @@ def curate(recipe: Recipe, data: PreparedData, run: Run, here: World, progress: 
         "seed": recipe.seed,
         "decisions": fingerprint_of(decisions),
     }
-    work = functools.partial(_work, recipe, task, sizes, run, here, progress)
+    place = Place(recipe.store.root(run.folder), recipe.store.max_bytes, here.device, progress, engine)
+    work = functools.partial(_work, recipe, task, sizes, run, place)
     stage = run.stage("curate", inputs, work)
     here.barrier()  # what one process has written, all read
     return stage
@@ -185,13 +195,11 @@ def _work(
     task: Task,
     sizes: Mapping[str, int | None],
     run: Run,
-    here: World,
-    progress: Progress,
+    place: Place,
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = settings_of(recipe)
-    place = Place(recipe.store.root(run.folder), recipe.store.max_bytes, here.device, progress)
-    with measured(Cost(), here.device) as cost:
+    with measured(Cost(), place.device) as cost:
         embedder = Embedder(sizes, place)
         curator = Curator(settings, task, embedder, read_decisions(run.folder))
         found = curator.curate(settings.size)
