@@ -51,9 +51,9 @@ def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda
         UnknownNameError: Data are not there.
     """
     wanted: dict[str, dict[bool, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for suspect in suspects:
-        for where, name, held_out in map(place, (suspect, *suspect.nearest)):
-            wanted[where][held_out].add(name)
+    shown: list[Suspect | Near] = [image for suspect in suspects for image in (suspect, *suspect.nearest)]
+    for where, name, held_out in map(place, shown):
+        wanted[where][held_out].add(name)
     found: dict[Place, ImageSource] = {}
     for where, parts in wanted.items():
         say(f"looking for {plural(sum(map(len, parts.values())), 'image')} in {where}")

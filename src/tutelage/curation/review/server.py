@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             suspects = [asdict(suspect) for suspect in review.suspects]
             self._json({"run": str(review.run), "suspects": suspects, "decisions": review.decisions()})
         elif match := PICTURE.fullmatch(place):
-            self._picture(int(match[1]), match[2] and int(match[2]))
+            self._picture(int(match[1]), None if match[2] is None else int(match[2]))
         else:
             self._say(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
