@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,7 @@ class Curator:
         cutting = Cutting(CROPS, settings.crops, task.seed) if settings.crops else WHOLE
         encoders = len(embedder.names)
         self.items = embedder.gallery(settings.gallery, cutting)
-        whole = embedder.samples if settings.crops else None
+        whole = partial(embedder.samples, label="embed originals") if settings.crops else None
         self.gallery = Originals(settings.gallery, self.items, encoders, whole)
         self.thresholds = self._thresholds()
         values = {name: each.values for name, each in self.thresholds.items()}
@@ -107,8 +108,8 @@ class Curator:
         self.leaks = leak_thresholds(embedder.names, values) if given == "auto" else [given] * encoders
         rows = query_rows(task.labeled, settings.queries, seed=task.seed)
         self.used = task.labeled.subset(rows)
-        self.queries = self._queries()
         vectors = self._task_vectors() if self.leaks is not None else []
+        self.queries = self._queries(vectors)
         self.decontamination = Decontamination(
             settings.gallery,
             self.gallery,
@@ -160,23 +161,29 @@ class Curator:
         settings, names = self._settings, self._embedder.names
         if "auto" not in (settings.duplicates, settings.leak_threshold):
             return {name: EncoderThresholds(Thresholds(None, None), "none") for name in names}
-        return calibrated(names, self.gallery, self.images, self._embedder.samples)
+        return calibrated(names, self.gallery, self.images, partial(self._embedder.samples, label="embed copies"))
 
-    def _queries(self) -> Queries:
+    def _queries(self, task: Sequence[npt.NDArray[np.float16]]) -> Queries:
         kind = STRATEGIES[self._settings.strategy].queries
         if kind == "nothing":
             return Queries("nothing")
         if kind == "images":
-            vectors = tuple(_unit(each) for each in self._embedder.vectors(self.used))
-            return Queries("images", self.used.ids, class_names(self.used), vectors)
+            vectors = self._of_labeled(task) if task else self._embedder.vectors(self.used, "embed the queries")
+            return Queries("images", self.used.ids, class_names(self.used), tuple(map(_unit, vectors)))
         classes = self.task.labeled.classes
         prompts = self._settings.prompts(classes)
         each = len(prompts) // len(classes)
         names = tuple(name for name in classes for _ in range(each))
         return Queries("texts", tuple(prompts), names, self._embedder.texts(prompts))
 
+    def _of_labeled(self, task: Sequence[npt.NDArray[np.float16]]) -> list[npt.NDArray[np.float16]]:
+        """Return the queries' vectors, which are among those of all images of the task: training's come first."""
+        rows = {name: row for row, name in enumerate(self.task.parts[0][2].ids)}
+        own = [rows[name] for name in self.used.ids]
+        return [each[own] for each in task]
+
     def _task_vectors(self) -> list[npt.NDArray[np.float16]]:
-        parts = [self._embedder.vectors(samples) for _, _, samples in self.task.parts]
+        parts = [self._embedder.vectors(samples, f"embed {part} images") for part, _, samples in self.task.parts]
         return [np.concatenate([part[encoder] for part in parts]) for encoder in range(len(self._embedder.names))]
 
 

@@ -83,7 +83,7 @@ class Decontamination:
         self._policy = policy
         self._decisions = decisions
         self._contents = Contents()
-        self._looked: IntArray = np.empty(0, dtype=np.int64)
+        self._counts: dict[str, int] = {}
         self._known: set[int] = set()
         self._copies: set[int] = set()
         self.suspects: dict[int, Suspect] = {}
@@ -94,25 +94,22 @@ class Decontamination:
         Args:
             images: Numbers of images, most relevant first, unique.
         """
-        self._looked = images
         self._look([number for number in images.tolist() if number not in self._known])
         bad = np.array([number in self._copies or self.dropped(number) for number in images.tolist()], dtype=bool)
         rest = images[~bad]
-        return np.concatenate([images[bad], rest[self._firsts(rest)[0] != np.arange(len(rest))]])
+        first, exact = self._firsts(rest)
+        rows, copies = np.arange(len(rest)), sum(number in self._copies for number in images.tolist())
+        self._counts = {
+            "exact_copies_of_task": copies,
+            "exact_duplicates": int((exact != rows).sum()),
+            "duplicates": int(((first != rows) & (exact == rows)).sum()),
+            "leaks": int(bad.sum()) - copies,
+        }
+        return np.concatenate([images[bad], rest[first != rows]])
 
     def counts(self) -> dict[str, int]:
         """Return how many of the images that were looked at last are left out for what reason."""
-        images = self._looked
-        copies = np.array([number in self._copies for number in images.tolist()], dtype=bool)
-        leaks = np.array([self.dropped(number) for number in images.tolist()], dtype=bool)
-        first, exact = self._firsts(images[~(copies | leaks)])
-        rows = np.arange(len(first))
-        return {
-            "exact_copies_of_task": int(copies.sum()),
-            "exact_duplicates": int((exact != rows).sum()),
-            "duplicates": int(((first != rows) & (exact == rows)).sum()),
-            "leaks": int((leaks & ~copies).sum()),
-        }
+        return dict(self._counts)
 
     def decided(self, number: int) -> Decision | None:
         """Return what a person has said of an image; ``None`` if nobody has."""

@@ -85,16 +85,18 @@ class Embedder:
             )
         )
 
-    def samples(self, samples: Samples) -> Embeddings:
+    def samples(self, samples: Samples, label: str) -> Embeddings:
         """Embed images in their evaluation view (see :func:`tutelage.curation.embeddings.embed_samples`)."""
         at = self._place
         return self._counted(
-            lambda: embed_samples(at.root, at.max_bytes, samples, self._encoders, WHOLE, progress=at.progress)
+            lambda: embed_samples(
+                at.root, at.max_bytes, samples, self._encoders, WHOLE, progress=at.progress, label=label
+            )
         )
 
-    def vectors(self, samples: Samples) -> list[npt.NDArray[np.float16]]:
+    def vectors(self, samples: Samples, label: str) -> list[npt.NDArray[np.float16]]:
         """Return images' unit vectors, float16 [n, D_e] of each encoder."""
-        embedded = self.samples(samples)
+        embedded = self.samples(samples, label)
         return [embedded.take(np.arange(len(samples)), encoder) for encoder in range(len(self.names))]
 
     def search(self, queries: Sequence[FloatArray], items: Embeddings, k: int) -> Neighbors:

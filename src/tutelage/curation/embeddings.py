@@ -186,7 +186,8 @@ def embed_gallery(
         ModelError: An encoder reads no images, or gives values that are not finite.
         RunError: There is no room for all of it, it cannot be written, or the gallery changes meanwhile.
     """
-    return _embedded(root, max_bytes, where, partial(pieces, where), encoders, cutting, progress, engine)
+    cut = partial(pieces, where)
+    return _embedded(root, max_bytes, where, cut, encoders, cutting, progress, "embed the gallery", engine)
 
 
 def embed_samples(
@@ -197,6 +198,7 @@ def embed_samples(
     cutting: Cutting,
     *,
     progress: Progress,
+    label: str = "embed",
 ) -> Embeddings:
     """Embed samples that are at hand, all of them, as :func:`embed_gallery` does; labels do not matter.
 
@@ -207,6 +209,7 @@ def embed_samples(
         encoders: On one device.
         cutting: What of each image is an item.
         progress: Shows how many shards are done.
+        label: What is being embedded.
 
     Raises:
         DataError: An image cannot be decoded.
@@ -214,7 +217,7 @@ def embed_samples(
         RunError: There is no room for all of it, or it cannot be written.
     """
     where = samples.origin or "these samples"
-    made = _embedded(root, max_bytes, where, partial(pieces_of, samples), encoders, cutting, progress)
+    made = _embedded(root, max_bytes, where, partial(pieces_of, samples), encoders, cutting, progress, label)
     if len(made) < len(samples) * cutting.count:
         first = next(made.problems())
         raise DataError(f"{where}: {first.where}: cannot be decoded any more ({first.kind}); repair or remove it")
@@ -229,6 +232,7 @@ def _embedded(
     encoders: Sequence[Encoder],
     cutting: Cutting,
     progress: Progress,
+    label: str,
     engine: Engine | None = None,
 ) -> Embeddings:
     if not encoders:
@@ -251,7 +255,7 @@ def _embedded(
                 partial(engine.embed, work) if engine else work.here,
                 budget=Budget(root, max_bytes),
                 progress=progress,
-                label="embed",
+                label=label,
                 room=lambda name: plan[name] * (item * cutting.count + _ID),
             )
     finally:
