@@ -10,7 +10,7 @@ from tutelage.report.intervals import Interval, paired_difference, wilson
 from tutelage.report.numbers import between, duration, flops, parameters, signed, whole
 from tutelage.report.overlap import iou_difference, iou_interval
 from tutelage.report.tasks import METRICS, task_words
-from tutelage.report.words import baseline_words, collapses, group_words, short_name, verdict
+from tutelage.report.words import baseline_words, collapses, group_words, leaks, short_name, verdict
 
 
 def models(run: Finished) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def models(run: Finished) -> list[dict[str, Any]]:
 
 
 def verdicts(run: Finished) -> list[str]:
-    """Return a sentence on the student beside each baseline, and on each pretraining that collapsed."""
+    """Return a sentence on the student beside each baseline, on each collapsed pretraining, and on kept leaks."""
     data = run.data
     sentences = []
     for name in data["baselines"]:
@@ -56,7 +56,7 @@ def verdicts(run: Finished) -> list[str]:
                 "may move it."
             )
         sentences.append(sentence)
-    return [*sentences, *collapses(data)]
+    return [*sentences, *collapses(data), *leaks(data)]
 
 
 def _row(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tutelage.report.numbers import MISSING, duration, flops, parameters, percent
 from tutelage.report.tasks import score, task_words
-from tutelage.report.words import baseline_words, collapses, group_words, short_name, usage, verdict
+from tutelage.report.words import baseline_words, collapses, group_words, leaks, short_name, usage, verdict
 
 MADE = {
     "model/": "the model: ONNX, weights, card",
@@ -28,14 +28,14 @@ def summary(data: Mapping[str, Any], folder: Path) -> RenderableType:
         data: The content of ``results.json``.
         folder: The run folder, as the reader would write it.
     """
-    sentences = [Text(verdict(data, name)) for name in data["baselines"]] + [Text(each) for each in collapses(data)]
+    said = [*(verdict(data, name) for name in data["baselines"]), *collapses(data), *leaks(data)]
     width = max(map(len, MADE))
     made = [
         Text.assemble(f"{folder.as_posix()}/{name:{width}}", ("  " + what, "dim"), overflow="fold")
         for name, what in MADE.items()
     ]
     code = [Text(line, "cyan", overflow="fold") for line in usage(folder, task_words(data))]
-    parts = ([_models(data)], sentences, made, code)
+    parts = ([_models(data)], [Text(each) for each in said], made, code)
     return Group(*(line for part in parts if part for line in (*part, "")))
 
 

@@ -76,6 +76,23 @@ def verdict(data: Mapping[str, Any], name: str) -> str:
     return f"{what} gained {_points(gained)} over {other} (one seed)."
 
 
+def leaks(data: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on images of the transfer set that may be the task's, if any were kept.
+
+    Args:
+        data: The content of ``results.json``; what an earlier version wrote knows of none.
+    """
+    problems = (data.get("problems") or {}).get("transfer") or {"counts": {}}
+    found = problems["counts"].get("possible leak", 0)
+    if not found:
+        return []
+    them = "them" if found > 1 else "it"
+    return [
+        f"The transfer set holds {plural(found, 'possible leak')} that nobody has decided on; scores may be better "
+        f"than the student is. `tutelage review` shows {them}."
+    ]
+
+
 def collapses(data: Mapping[str, Any]) -> list[str]:
     """Return a sentence on each pretraining that collapsed, the method's own and those of baselines.
 
