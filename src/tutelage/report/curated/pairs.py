@@ -59,9 +59,9 @@ def _picture(place: Mapping[str, Any], images: Mapping[tuple[str, str], ImageSou
     image = images.get((place["source"], place["id"]))
     if image is None:
         return found
-    box = tuple(place.get("box") or (0, 0, 1, 1))
+    top, left, height, width = place.get("box") or (0, 0, 1, 1)
     try:
-        content, ending = thumbnail(image if box == (0, 0, 1, 1) else CutOut(image, box), SIDE)
+        content, ending = thumbnail(CutOut(image, (top, left, height, width)), SIDE)
     except TutelageError:
         return found
     address = f"data:{TYPES[ending]};base64,{base64.b64encode(content).decode()}"
