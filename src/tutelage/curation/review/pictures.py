@@ -51,7 +51,7 @@ def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda
         UnknownNameError: Data are not there.
     """
     wanted: dict[str, dict[bool, set[str]]] = defaultdict(lambda: defaultdict(set))
-    shown: list[Suspect | Near] = [image for suspect in suspects for image in (suspect, *suspect.nearest)]
+    shown: list[Suspect | Near] = [*suspects, *(near for suspect in suspects for near in suspect.nearest)]
     for where, name, held_out in map(place, shown):
         wanted[where][held_out].add(name)
     found: dict[Place, ImageSource] = {}
