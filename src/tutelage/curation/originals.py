@@ -45,10 +45,10 @@ class Originals:
         """
         new = np.array([number for number in numbers.tolist() if number not in self._images], dtype=np.int64)
         if len(new):
-            ids = self._items.items(new * self._items.cutting.count).ids
-            found = chosen(self._where, ids)
+            names = self._items.items(new * self._items.cutting.count).ids
+            found = chosen(self._where, names)
             places = dict(zip(found.ids, found.images or (), strict=True))
-            self._images |= {number: (name, places[name]) for number, name in zip(new.tolist(), ids, strict=True)}
+            self._images |= {number: (name, places[name]) for number, name in zip(new.tolist(), names, strict=True)}
         pairs = [self._images[number] for number in numbers.tolist()]
         ids, images = tuple(name for name, _ in pairs), [image for _, image in pairs]
         return Samples(ids, images=images, origin=self._where)

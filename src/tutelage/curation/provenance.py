@@ -50,7 +50,7 @@ def provenance(found: Retrieved, items: Embeddings, queries: Sequence[FloatArray
         return Provenance(none, none, nothing, np.stack([nothing] * encoders))
     known = entries(found.candidates, found.candidates.neighbors)
     own = np.flatnonzero(np.isin(known.row, rows))
-    row, rank, similarity, query = (each[own] for each in (known.row, known.rank, known.similarity, known.query))
+    row, rank, query, similarity = known.row[own], known.rank[own], known.query[own], known.similarity[own]
     nearest = np.lexsort((query, -similarity, row))
     nearest = nearest[np.unique(row[nearest], return_index=True)[1]]
     first = np.lexsort((rank, row))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 
 from tutelage.curation.embeddings import Embeddings, Items
@@ -74,7 +75,7 @@ def write_vectors(
         else np.empty((0, points.shape[1]), np.float32)
     )
     scale = np.float32(np.sqrt(encoders))
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "queries": (of_queries / scale).astype(np.float16),
         "retrieved": (of_gallery(rows[shown]) / scale).astype(np.float16),
         "gallery": (points / scale).astype(np.float16),
