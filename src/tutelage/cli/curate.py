@@ -25,7 +25,9 @@ def curate(
     gallery: Annotated[
         str | None, typer.Option(help="Unlabeled images to retrieve from, as many as you have.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="How many items to retrieve.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="How many items to retrieve, or auto: as many as quick trainings say.")
+    ] = None,
     strategy: Annotated[str | None, typer.Option(help="How they are selected (tutelage list strategies).")] = None,
     leaks: Annotated[
         str | None,
@@ -49,7 +51,8 @@ def curate(
     from tutelage.report.curated.page import write_curation_page
     from tutelage.report.curated.terminal import show_curation
 
-    flags = {"gallery": gallery, "size": size, "strategy": strategy, "leaks": leaks}
+    count = int(size) if size is not None and size.isdecimal() else size
+    flags = {"gallery": gallery, "size": count, "strategy": strategy, "leaks": leaks}
     given = {f"curate.{name}": value for name, value in flags.items() if value is not None}
     given |= overrides({}, max_gb=max_gb, settings=settings)
     made = load_recipe(recipe, given)
@@ -68,5 +71,13 @@ def curate(
 
 def _going_on(recipe: Path, out: Path | None, given: Mapping[str, Any]) -> str:
     """Return the command that learns from what was curated."""
-    changes = [part for key, value in given.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    changes = [part for key, value in given.items() for part in ("--set", f"{key}={_typed(value)}")]
     return shlex.join(["tutelage", "transfer", str(recipe), *([] if out is None else ["--out", str(out)]), *changes])
+
+
+def _typed(value: object) -> str:
+    """Return a value as one would type it: text as it is, unless YAML would read something else."""
+    import yaml
+
+    plain = isinstance(value, str) and yaml.safe_load(value) == value
+    return str(value) if plain else json.dumps(value)
