@@ -20,7 +20,7 @@ from tutelage.curation.provenance import Provenance, provenance
 from tutelage.curation.queries import Queries, class_names, query_rows
 from tutelage.curation.retrieval import Retrieval, Retrieved
 from tutelage.curation.settings import CurateSettings
-from tutelage.curation.strategies import STRATEGIES
+from tutelage.curation.strategies import STRATEGIES, TooFewItemsError
 from tutelage.curation.suspects import Decision, Part
 from tutelage.curation.thresholds import Thresholds, duplicate_threshold, leak_thresholds
 from tutelage.data.samples import Samples
@@ -91,7 +91,8 @@ class Curator:
     ) -> None:
         self.task = task
         self._settings, self._embedder = settings, embedder
-        cutting = Cutting(CROPS, settings.crops, task.seed) if settings.crops else WHOLE
+        # The same crops for every seed, or else each would embed the gallery again.
+        cutting = Cutting(CROPS, settings.crops) if settings.crops else WHOLE
         encoders = len(embedder.names)
         self.items = embedder.gallery(settings.gallery, cutting)
         whole = partial(embedder.samples, label="embed originals") if settings.crops else None
@@ -140,11 +141,36 @@ class Curator:
             RecipeError: The gallery has too few that may be taken, or there are more queries.
             DataError: An image of the gallery is gone, or cannot be decoded any more.
         """
-        try:
-            found = self._retrieval.select(size)
-        except RecipeError as error:
-            raise RecipeError(f"curate.size={size}: {error}{self._left_out()}") from error
+        found = self._selected(size)
         return Curation(found, provenance(found, self.items, self.queries.vectors, len(self._embedder.names)))
+
+    def available(self, most: int) -> int:
+        """Return how many items can be retrieved, up to ``most``.
+
+        Raises:
+            RecipeError: There are more queries.
+            DataError: An image of the gallery is gone, or cannot be decoded any more.
+        """
+        size = min(most, self.images)
+        while size:
+            try:
+                self._selected(size)
+            except TooFewItemsError as error:
+                size = error.available
+            else:
+                break
+        return size
+
+    def _selected(self, size: int) -> Retrieved:
+        try:
+            return self._retrieval.select(size)
+        except TooFewItemsError as error:
+            raise TooFewItemsError(self._explained(size, error), error.available) from error
+        except RecipeError as error:
+            raise RecipeError(self._explained(size, error)) from error
+
+    def _explained(self, size: int, error: RecipeError) -> str:
+        return f"curate.size={size}: {error}{self._left_out()}"
 
     def _left_out(self) -> str:
         counts = self.decontamination.counts()

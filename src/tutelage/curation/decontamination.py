@@ -83,6 +83,7 @@ class Decontamination:
         self._policy = policy
         self._decisions = decisions
         self._contents = Contents()
+        self._looked: IntArray = np.empty(0, dtype=np.int64)
         self._counts: dict[str, int] = {}
         self._known: set[int] = set()
         self._copies: set[int] = set()
@@ -94,6 +95,7 @@ class Decontamination:
         Args:
             images: Numbers of images, most relevant first, unique.
         """
+        self._looked = images
         self._look([number for number in images.tolist() if number not in self._known])
         bad = np.array([number in self._copies or self.dropped(number) for number in images.tolist()], dtype=bool)
         rest = images[~bad]
@@ -110,6 +112,10 @@ class Decontamination:
     def counts(self) -> dict[str, int]:
         """Return how many of the images that were looked at last are left out for what reason."""
         return dict(self._counts)
+
+    def found(self) -> list[int]:
+        """Return the numbers of the suspects among the images that were looked at last."""
+        return [number for number in self._looked.tolist() if number in self.suspects]
 
     def decided(self, number: int) -> Decision | None:
         """Return what a person has said of an image; ``None`` if nobody has."""

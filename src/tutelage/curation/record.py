@@ -10,6 +10,7 @@ import numpy as np
 
 from tutelage.curation.calibration import EncoderThresholds
 from tutelage.curation.curate import Curation, Curator
+from tutelage.curation.quality import Quality
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.shown import WHOLE_IMAGE, cuts_of, histograms, write_pairs, write_vectors
 from tutelage.curation.transfer_set import FILE, TransferSet, write_transfer_set
@@ -74,20 +75,23 @@ def transfer_set(settings: CurateSettings, curator: Curator, found: Curation) ->
     )
 
 
-def about_curation(settings: CurateSettings, curator: Curator, found: Curation) -> dict[str, Any]:
+def about_curation(
+    settings: CurateSettings, curator: Curator, found: Curation, quality: Quality | None = None
+) -> dict[str, Any]:
     """Return what a curation has found, as plain data.
 
     Args:
         settings: What was asked for.
         curator: That curated.
         found: What it retrieved.
+        quality: How good other sizes are, if that was measured.
     """
     seed = curator.task.seed
     queries, cleaned = curator.queries, curator.decontamination
     asked = found.why.query[found.why.query >= 0]
     kept = suspect_rows(curator, found)
     policy = settings.leaks
-    numbers = list(cleaned.suspects)
+    numbers = cleaned.found()
     undecided = [number for number in numbers if cleaned.decided(number) is None]
     return {
         "strategy": settings.strategy,
@@ -118,7 +122,7 @@ def about_curation(settings: CurateSettings, curator: Curator, found: Curation) 
         "query_classes": list(queries.classes),
         "query_ids": list(queries.ids),
         "histograms": histograms(curator.items, queries, found.why, seed=seed),
-        "quality": None,
+        "quality": None if quality is None else quality.as_dict(settings.given),
     }
 
 

@@ -16,13 +16,32 @@ Similarity = Annotated[float, Field(gt=0, lt=1)]
 
 CLIP_TEMPLATES = "clip80"
 
+Count = Annotated[int, Field(ge=1)]
+
+
+class ProbeSettings(Settings):
+    """How quick trainings tell how large a transfer set should be.
+
+    Attributes:
+        steps: Optimizer steps of each, the same for all sizes; 150 if not given, or as many as show each item of the
+            largest set once.
+        seeds: Trainings on each size.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    seeds: int = Field(default=3, ge=1)
+
 
 class CurateSettings(Settings):
     """How a transfer set is retrieved from a gallery.
 
     Attributes:
         gallery: Any unlabeled images, as many as there are.
-        size: How many items are retrieved; the labeled images come on top.
+        size: How many items are retrieved; the labeled images come on top. ``auto`` for as many as quick trainings
+            say are enough (see :mod:`tutelage.curation.probes`).
+        sizes: That these try; where not given, and ``size`` is ``auto``, about five up to ``most``.
+        most: The largest of them, if the gallery has so many.
+        probe: How they train.
         strategy: How they are selected (``tutelage list strategies``).
         encoders: What tells how similar images are: the mean of their cosine similarities; the recipe's teachers if
             none is named.
@@ -41,7 +60,10 @@ class CurateSettings(Settings):
     """
 
     gallery: str
-    size: int = Field(ge=1)
+    size: Count | Literal["auto"]
+    sizes: tuple[Count, ...] = ()
+    most: int = Field(default=10_000, ge=1)
+    probe: ProbeSettings = ProbeSettings()
     strategy: str = "query-balanced"
     encoders: tuple[str, ...] = ()
     input_size: int | None = Field(default=None, ge=8, le=4096)
@@ -56,6 +78,26 @@ class CurateSettings(Settings):
     @classmethod
     def _as_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @property
+    def probed(self) -> bool:
+        """Whether transfer sets of several sizes are tried."""
+        return self.size == "auto" or bool(self.sizes)
+
+    @property
+    def given(self) -> int | None:
+        """How many are asked for; ``None`` where trainings decide."""
+        return None if self.size == "auto" else self.size
+
+    @property
+    def largest(self) -> int:
+        """How many are retrieved at most."""
+        return self.given or max(self.sizes, default=self.most)
+
+    @property
+    def smallest(self) -> int:
+        """The least that is asked for, as far as it is known."""
+        return min((*self.sizes, self.given or self.largest))
 
     @property
     def texts(self) -> bool:
@@ -75,10 +117,15 @@ class CurateSettings(Settings):
 
         Raises:
             UnknownNameError: There is no such strategy.
-            RecipeError: An encoder is named twice, or a template is none.
+            RecipeError: An encoder is named twice, a template is none, or there is one size to try alone.
         """
         if self.strategy not in STRATEGIES:
             raise UnknownNameError("strategy", self.strategy, STRATEGIES, "(curate.strategy)")
+        if len(set(self.sizes)) == 1:
+            raise RecipeError(
+                f"curate.sizes: {self.sizes[0]} alone has nothing to be compared with; name two or more, or say "
+                f"curate.size={self.sizes[0]} and no sizes"
+            )
         twice = next((name for place, name in enumerate(self.encoders) if name in self.encoders[:place]), None)
         if twice is not None:
             raise RecipeError(f"curate.encoders: {twice!r} is named twice; its similarity would only count double")

@@ -13,6 +13,7 @@ import numpy as np
 
 from tutelage.curation.curate import Curator, Task
 from tutelage.curation.embedder import Embedder, EngineName, Place, encoder_size
+from tutelage.curation.probes import check_probes, measure, probe_inputs, sizes_to_try
 from tutelage.curation.record import ABOUT, about_curation, write_record
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.strategies import STRATEGIES
@@ -74,9 +75,10 @@ def curate(
     settings = settings_of(recipe)
     task, sizes = task_of(recipe, data), encoder_sizes(recipe, data)
     decisions = read_decisions(run.folder)
+    unread = () if settings.probed else ("sizes", "most", "probe")
     inputs = {
         "curation": CURATION,
-        "curate": settings.model_dump(mode="json", exclude={"encoders", "input_size"}),
+        "curate": settings.model_dump(mode="json", exclude={"encoders", "input_size", *unread}),
         "encoders": [[name, size] for name, size in sizes.items()],
         "gallery": _gallery_fingerprint(settings.gallery),
         "labeled": task.labeled.fingerprint,
@@ -84,9 +86,10 @@ def curate(
         "places": [where for _, where, _ in task.parts],
         "seed": recipe.seed,
         "decisions": fingerprint_of(decisions),
+        **({"quality": probe_inputs(recipe, data)} if settings.probed else {}),
     }
     place = Place(recipe.store.root(run.folder), recipe.store.max_bytes, here.device, progress, engine)
-    work = functools.partial(_work, recipe, task, sizes, run, place)
+    work = functools.partial(_work, recipe, data, task, sizes, run, here, place)
     stage = run.stage("curate", inputs, work)
     here.barrier()  # what one process has written, all read
     return stage
@@ -106,7 +109,7 @@ def assumed(recipe: Recipe, data: PreparedData) -> PreparedData:
     settings = settings_of(recipe)
     used = len(data.labeled) if settings.queries is None else min(settings.queries, len(data.labeled))
     assert data.pool is not None
-    count = settings.size + used
+    count = settings.largest + used
     images = data.pool.subset(np.arange(count) % len(data.pool))
     transfer = replace(images, ids=tuple(f"{number}" for number in range(count)), origin=settings.gallery)
     return replace(data, transfer=transfer)
@@ -138,8 +141,10 @@ def check_gallery(recipe: Recipe) -> None:
         UnknownNameError: There is no such model.
         ModelError: It has no weights, its package is missing, the size does not fit, or the gallery is asked with
             prompts and it has no text tower.
+        RecipeError: Sizes are to be tried without a teacher, or with several.
     """
     settings = settings_of(recipe)
+    check_probes(recipe, settings)
     check_data(settings.gallery)
     for name in settings.encoders:
         check_name(name, pretrained=True, size=settings.input_size)
@@ -165,11 +170,12 @@ def check_queries(recipe: Recipe, data: PreparedData) -> None:
         return
     queries = settings.prompts(data.labeled.classes) if settings.texts else data.labeled.ids
     count = len(queries) if settings.texts else min(len(queries), settings.queries or len(queries))
-    if settings.size < count:
-        what = "prompts" if settings.texts else "labeled images"
+    if settings.smallest < count:
+        what, fewer = ("prompts", "templates") if settings.texts else ("labeled images", "queries (curate.queries)")
+        asked = "size" if settings.given == settings.smallest else "sizes" if settings.sizes else "most"
         raise RecipeError(
-            f"curate.size={settings.size}: cannot be balanced over {count} {what}, each of which gets one at least; "
-            f"ask for {count} or more, or for fewer {'templates' if settings.texts else 'queries (curate.queries)'}"
+            f"curate.{asked}={settings.smallest}: cannot be balanced over {count} {what}, each of which gets one at "
+            f"least; ask for {count} or more, or for fewer {fewer}"
         )
 
 
@@ -192,9 +198,11 @@ def task_of(recipe: Recipe, data: PreparedData) -> Task:
 
 def _work(
     recipe: Recipe,
+    data: PreparedData,
     task: Task,
     sizes: Mapping[str, int | None],
     run: Run,
+    here: World,
     place: Place,
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -202,14 +210,23 @@ def _work(
     with measured(Cost(), place.device) as cost:
         embedder = Embedder(sizes, place)
         curator = Curator(settings, task, embedder, read_decisions(run.folder))
-        found = curator.curate(settings.size)
-        about = about_curation(settings, curator, found)
+        tried = sizes_to_try(settings, curator) if settings.probed else ()
+        found = curator.curate(max((*tried, *filter(None, [settings.given]))))
+        # Before anything learns from what a person may take for a leak.
         _review(settings, curator, run)
+    quality, trained = None, Cost()
+    if len(tried) > 1:
+        quality, trained = measure(recipe, data, curator, tried, run, here, place.progress)
+    with measured(cost, place.device):
+        if quality is not None:
+            size, _ = quality.chosen(settings.given)
+            found = curator.curate(size)
+        about = about_curation(settings, curator, found, quality)
         if run.writes:
             write_record(folder, settings, curator, found)
     # Embedding counts as what it took whoever did it, in place of the moment that finding it took.
-    cost.seconds += embedder.cost.seconds - embedder.seconds
-    cost.images, cost.flops = embedder.cost.images, embedder.cost.flops
+    cost.seconds += embedder.cost.seconds - embedder.seconds + trained.seconds
+    cost.images, cost.flops = embedder.cost.images + trained.images, embedder.cost.flops + trained.flops
     spent = cost.as_dict()
     if run.writes:
         write_json(folder / ABOUT, {**about, "cost": spent})

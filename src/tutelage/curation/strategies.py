@@ -13,6 +13,18 @@ from tutelage.data.samples import IntArray
 from tutelage.errors import RecipeError
 
 
+class TooFewItemsError(RecipeError):
+    """A gallery has fewer items that may be taken than are asked for.
+
+    Attributes:
+        available: How many it has, as far as they have been looked at.
+    """
+
+    def __init__(self, message: str, available: int) -> None:
+        super().__init__(message)
+        self.available = available
+
+
 @dataclass(frozen=True)
 class Candidates:
     """What a strategy selects from.
@@ -256,9 +268,10 @@ def _check_size(candidates: Candidates, size: int) -> None:
     available = candidates.available()
     if size > available:
         what = "images" if candidates.one_each else "items"
-        raise RecipeError(
+        raise TooFewItemsError(
             f"{size} {what} are asked for, but the gallery of {candidates.gallery} items has {available} "
-            f"that may be taken; select {available} or fewer"
+            f"that may be taken; select {available} or fewer",
+            available,
         )
 
 

@@ -27,6 +27,7 @@ class Metric:
 METRICS = {
     "accuracy": Metric("accuracy", "Accuracy"),
     "macro_f1": Metric("macro F1", "Macro F1", decimal),
+    "likelihood": Metric("likelihood of the labels", "Likelihood of the labels"),
     "nll": Metric("negative log-likelihood", "NLL", decimal),
     "calibration_error": Metric("expected calibration error", "ECE", decimal),
     "miou": Metric("mean IoU", "Mean IoU"),

@@ -272,6 +272,13 @@ def test_the_chosen_size_is_said(make_curated: Make, quality: dict[str, Any]) ->
     assert "one of 2 seeds" in words
 
 
+def test_each_size_has_its_mean_scores(make_curated: Make, quality: dict[str, Any]) -> None:
+    changed = {**quality, "metric": "likelihood", "beside": {"accuracy": [[0.9, 1.0], [1.0], [0.5], [None, 0.25]]}}
+    words = Parsed(page(make_curated(quality=changed))).words
+    assert "Retrieved Likelihood of the labels Accuracy 50 62.0% 95.0%" in words
+    assert "400 74.3% 25.0%" in words
+
+
 def test_scores_that_are_missing_are_left_out(make_curated: Make, quality: dict[str, Any]) -> None:
     runs = [[None, None], *quality["runs"][1:3], [0.7, None]]
     text = page(make_curated(quality={**quality, "runs": runs}))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.report.curated.words import broken, curation_sentences, done, left_out, rule, suspected, warning
+from tutelage.report.curated.words import broken, curation_sentences, done, left_out, rule, sized, suspected, warning
 
 NOTHING = {"exact_copies_of_task": 0, "exact_duplicates": 0, "duplicates": 0, "leaks": 0}
 
@@ -130,3 +130,10 @@ def test_problems_that_leave_nothing_out_are_not_told() -> None:
 
 def test_sentences_that_say_nothing_are_left_out() -> None:
     assert len(curation_sentences(ABOUT)) == 3
+
+
+def test_why_so_many_were_chosen_is_said_where_sizes_were_tried() -> None:
+    assert sized({**ABOUT, "quality": {"chosen": 2000, "why": "no other size is better"}}) == (
+        "2,000 were chosen: no other size is better."
+    )
+    assert sized(ABOUT) == sized({**ABOUT, "quality": None}) == ""

@@ -106,8 +106,8 @@ def located(points: Points | None) -> dict[str, Any] | None:
     return {"picture": pictures.scatter(points), "legend": legend, "queries": bool(points["queries"])}
 
 
-def enough(data: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return how the score grows with the size, and what was chosen; ``None`` where that was not measured."""
+def enough(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how the scores grow with the size, and what was chosen; ``None`` where that was not measured."""
     found = data["quality"]
     if not found:
         return None
@@ -122,7 +122,24 @@ def enough(data: Mapping[str, Any]) -> dict[str, str] | None:
         "why": found["why"],
         "seeds": plural(max(map(len, runs)), "seed"),
         "picture": pictures.quality_curve(sizes, runs, found["chosen"], metric.words),
+        **_means(found),
     }
+
+
+def _means(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of each size's mean scores, and its titles."""
+    columns = {quality["metric"]: quality["runs"], **quality.get("beside", {})}
+    metrics = {key: named_metric(key) for key in columns}
+
+    def mean(scores: Sequence[float | None]) -> float | None:
+        known = [score for score in scores if score is not None]
+        return float(np.mean(known)) if known else None
+
+    rows = [
+        (whole(size), [metrics[key].words(mean(runs[row])) for key, runs in columns.items()])
+        for row, size in enumerate(quality["sizes"])
+    ]
+    return {"titles": [metric.title for metric in metrics.values()], "means": rows}
 
 
 def made(curated: Curated) -> list[tuple[str, str]]:

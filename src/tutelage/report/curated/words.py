@@ -29,7 +29,7 @@ def curation_sentences(curation: Mapping[str, Any]) -> list[str]:
         curation: The content of ``curation.json``.
     """
     parts = (done(curation), left_out(curation), rule(curation), suspected(curation), warning(curation))
-    return [sentence for sentence in (*parts, broken(curation)) if sentence]
+    return [sentence for sentence in (*parts, broken(curation), sized(curation)) if sentence]
 
 
 def done(curation: Mapping[str, Any]) -> str:
@@ -116,6 +116,12 @@ def broken(curation: Mapping[str, Any]) -> str:
     problems = curation["problems"]
     lost = {kind: count for kind, count in problems.items() if count and kind not in USED}
     return f"Images of the gallery that could not be used: {in_words(lost)}." if lost else ""
+
+
+def sized(curation: Mapping[str, Any]) -> str:
+    """Return why so many were retrieved, by trainings on several sizes; empty where none were tried."""
+    quality = curation.get("quality")
+    return f"{whole(quality['chosen'])} were chosen: {quality['why']}." if quality else ""
 
 
 def _origins(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
