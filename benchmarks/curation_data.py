@@ -29,8 +29,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from compare_data import CLIPART, FASHION, FASHION_CLASSES, FASHION_PARTS, MAX_PIXELS, MIN_SIZE, shuffled, unzipped
+from compare_data import CLIPART, FASHION_CLASSES, FASHION_PARTS, MAX_PIXELS, MIN_SIZE, shuffled, unzipped
 from emoji_pictures import VENDORS, encoded, fetched, unpacked
+from few_shot import DEBIAN as FASHION
 from photograph_crops import FLAT, lacking, photographs
 from PIL import Image
 from sklearn.datasets import load_digits

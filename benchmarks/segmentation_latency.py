@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from side_by_side import command, compare, machine, show
 
-from tutelage.export import export_onnx, open_onnx
+from tutelage.export import export_onnx
 from tutelage.export.latency import Contender, cores, race
+from tutelage.export.scoring import open_onnx
 from tutelage.models.model import Model
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder

@@ -73,7 +73,7 @@ def _images(places: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], ImageS
     ids: dict[str, list[str]] = {}
     for each in places:
         ids.setdefault(each["source"], []).append(each["id"])
-    found = {}
+    found: dict[tuple[str, str], ImageSource] = {}
     for source, wanted in ids.items():
         found |= {(source, name): image for name, image in _present(source, wanted).items()}
     return found
