@@ -10,7 +10,7 @@ from tutelage.checks import check
 from tutelage.curation.embedder import encoder_size
 from tutelage.curation.settings import CurateSettings
 from tutelage.errors import ModelError, RecipeError, UnknownNameError
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe, make_recipe, parse_setting
 from tutelage.views.settings import ViewSettings
 
 ENCODER = "bundled:efficientnet-lite0"
@@ -57,6 +57,12 @@ def test_one_encoder_is_a_list_of_one(data: Path) -> None:
     found = recipe(data, encoders=ENCODER).curate
     assert found is not None
     assert found.encoders == (ENCODER,)
+
+
+def test_off_is_what_yaml_reads_as_false(data: Path) -> None:
+    found = recipe(data, dict([parse_setting("curate.duplicates=off")])).curate
+    assert found is not None
+    assert found.duplicates == "off"
 
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}"])

@@ -226,3 +226,29 @@ def test_a_check_assumes_the_largest_size(data: Path) -> None:
     assert len(check(recipe(data))[0].transfer) == 12 + 4
     assert len(check(recipe(data, sizes=[], most=9))[0].transfer) == 9 + 4
     assert len(check(recipe(data, size=7))[0].transfer) == 7 + 4
+
+
+def test_of_pixels_the_mean_overlap_is_judged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for kind in ("train/images", "train/masks", "gallery"):
+        (tmp_path / kind).mkdir(parents=True)
+    for number in range(12):
+        pixels, mask = rng.integers(90, 130, (32, 32, 3)).astype(np.uint8), np.zeros((32, 32), np.uint8)
+        pixels[8:24, number : number + 14, 0], mask[8:24, number : number + 14] = 220, 1
+        Image.fromarray(pixels).save(tmp_path / ("train/images" if number < 4 else "gallery") / f"{number}.png")
+        if number < 4:
+            Image.fromarray(mask).save(tmp_path / "train" / "masks" / f"{number}.png")
+    dense = {
+        "task": "segmentation",
+        "data.labeled": str(tmp_path / "train"),
+        "data.labels": 4,
+        "data.classes": ["ground", "red"],
+        "curate.gallery": str(tmp_path / "gallery"),
+        "curate.sizes": [4, 6],
+        "views": {"size": 32},
+        "decoder": {"channels": 8},
+        "adapt": {"epochs": 1, "learning_rates": [1e-3]},
+        "method": "task-oriented",
+    }
+    found = quality(curate(recipe(tmp_path, dense, probe=ONE_SEED), tmp_path / "out"))
+    assert (found["metric"], found["beside"], np.shape(found["runs"])) == ("miou", {}, (2, 1))

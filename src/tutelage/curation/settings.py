@@ -79,6 +79,11 @@ class CurateSettings(Settings):
     def _as_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("duplicates", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # as YAML reads it
+
     @property
     def probed(self) -> bool:
         """Whether transfer sets of several sizes are tried."""
