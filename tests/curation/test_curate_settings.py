@@ -82,7 +82,7 @@ def test_a_template_has_one_place_for_the_class(data: Path, template: str) -> No
         ("leak_threshold", "off"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(data: Path, key: str, value: object) -> None:
+def test_values_that_mean_nothing_are_refused(data: Path, key: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=f"curate.{key}"):
         recipe(data, **{key: value})
 
