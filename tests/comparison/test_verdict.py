@@ -262,6 +262,12 @@ def test_groups_are_told_apart_in_words(group: Group, words: str) -> None:
     assert group_words(group) == words
 
 
+@pytest.mark.parametrize(("labels", "words"), [("60", "60 labeled images"), ("10%", "10% of the labels")])
+def test_labels_of_every_pixel_are_counted_in_images(labels: str, words: str) -> None:
+    found = group_words(Group(labels, "random", BEST), "segmentation")
+    assert found == f"{words}, from random weights, each method at its best"
+
+
 def test_a_collapsed_pretraining_is_told() -> None:
     dino = Contender("dino", "related", "random", BEST)
     one, two = runs(dino, [0.4, 0.5])

@@ -122,6 +122,11 @@ class Comparison:
     about: Mapping[str, Any]
     outcomes: tuple[Outcome, ...]
 
+    @property
+    def task(self) -> str:
+        """What was learned."""
+        return str(self.about.get("task", "classification"))
+
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write ``comparison.json``.

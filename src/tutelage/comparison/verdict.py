@@ -11,6 +11,7 @@ from tutelage.comparison.statistics import Difference, paired
 from tutelage.comparison.table import BEST, Comparison, Outcome
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import percent, plural, signed
+from tutelage.report.tasks import TASKS
 
 WITHOUT_TEACHER = frozenset(
     {"scratch", "supervised", "clip", "dino", "stl", "pseudo-label", "pseudo-label-supervised", "pseudo-label-dino"}
@@ -65,10 +66,17 @@ def contender_words(contender: Contender) -> str:
     return f"{contender.method} ({parts})" if parts else contender.method
 
 
-def group_words(group: Group) -> str:
-    """Return what a group's contenders share: ``5 labels a class, from random weights, each method at its best``."""
+def group_words(group: Group, task: str = "classification") -> str:
+    """Return what a group's contenders share: ``5 labels a class, from random weights, each method at its best``.
+
+    Args:
+        group: Which.
+        task: That was compared on: where every pixel is told, labels are counted in images, whatever those show.
+    """
     amount = group.labels.removeprefix("max:")
-    if amount != group.labels:
+    if amount.isdecimal() and TASKS[task].dense:
+        labels = plural(int(amount), "labeled image")
+    elif amount != group.labels:
         labels = f"at most {plural(int(amount), 'label')} a class"
     elif amount.isdecimal():
         labels = f"{plural(int(amount), 'label')} a class"
@@ -81,7 +89,7 @@ def group_words(group: Group) -> str:
 
 
 def _group(comparison: Comparison, group: Group, members: Sequence[Summary]) -> str:
-    heading = f"With {group_words(group)}:"
+    heading = f"With {group_words(group, comparison.task)}:"
     scored = [member for member in members if member.mean is not None]
     if not scored:
         return f"{heading} no run has a score."

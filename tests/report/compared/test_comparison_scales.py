@@ -33,6 +33,10 @@ def test_counts_of_one_kind_are_placed_by_their_logarithms() -> None:
     assert name == "labels a class (logarithmic)"
 
 
+def test_where_every_pixel_is_told_labels_are_images() -> None:
+    assert places(["10", "100"], dense=True)[1] == "labeled images (logarithmic)"
+
+
 @pytest.mark.parametrize("labels", [["5", "10%", "all"], ["5", "10%", "20%"], ["max:5", "10", "20"]])
 def test_counts_of_several_kinds_are_placed_evenly(labels: list[str]) -> None:
     spots, name = places(labels)

@@ -75,8 +75,13 @@ def _label_pictures(comparison: Comparison) -> list[dict[str, str]]:
             each for each in dict.fromkeys(outcome.cell.labels for outcome in comparison.outcomes) if each in reached
         ]
         if len(labels) > 1:
-            whole_title = tables.title(Group(labels[0], start, compute))
-            found.append({"title": whole_title.split(", ", 1)[1], "picture": over_labels(members, styles, labels)})
+            whole_title = tables.title(comparison, Group(labels[0], start, compute))
+            found.append(
+                {
+                    "title": whole_title.split(", ", 1)[1],
+                    "picture": over_labels(members, styles, labels, comparison.task),
+                }
+            )
     return found
 
 
@@ -96,7 +101,7 @@ def _compute_pictures(comparison: Comparison) -> list[dict[str, Any]]:
         if pictures:
             members.sort(key=lambda curve: curve.score, reverse=True)
             legend = [_legend(curve, styles) for curve in members]
-            found.append({"title": tables.title(group), "pictures": pictures, "legend": legend})
+            found.append({"title": tables.title(comparison, group), "pictures": pictures, "legend": legend})
     return found
 
 

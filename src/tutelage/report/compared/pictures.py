@@ -14,6 +14,7 @@ from tutelage.comparison.verdict import contender_words
 from tutelage.report.compared.scales import log_ticks, places, spread
 from tutelage.report.numbers import percent
 from tutelage.report.pictures import ticks
+from tutelage.report.tasks import TASKS
 
 COLORS = 8
 """In the style sheet; where there are more contenders, a color's second use is dash-dotted, the third dotted."""
@@ -82,13 +83,19 @@ def swatch(look: Look, *, level: bool = False) -> str:
     return f'<svg class="swatch {look.classes}" viewBox="0 0 28 14" aria-hidden="true">{line}{mark}</svg>'
 
 
-def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], labels: Sequence[str]) -> str:
+def over_labels(
+    curves: Sequence[LabelCurve],
+    styles: Mapping[Contender, Look],
+    labels: Sequence[str],
+    task: str = "classification",
+) -> str:
     """Return scores against label counts as an ``<svg>``, each contender named beside its last point.
 
     Args:
         curves: Of contenders with the same start and compute; at least one.
         styles: How each is drawn.
         labels: All label counts, at least two, in order.
+        task: That was compared on.
     """
     names = [_short(contender_words(curve.contender)) for curve in curves]
     right = 26 + CHARACTER * max(map(len, names))
@@ -102,7 +109,7 @@ def over_labels(curves: Sequence[LabelCurve], styles: Mapping[Contender, Look], 
         for sign in (-1, 1)
     )
     margin = DODGE * len(curves) / 2 + 12
-    spots, title = places(labels)
+    spots, title = places(labels, dense=TASKS[task].dense)
 
     def x(amount: str, contender: int = 0, beside: float = 0.0) -> float:
         across = WIDTH - LEFT - right - 2 * margin

@@ -12,6 +12,9 @@ from tutelage.report.numbers import duration, flops
 NAMES = {"": "labels a class", "max:": "labels a class at most", "%": "share of the labels"}
 """What label counts of each kind are."""
 
+DENSE_NAMES = {**NAMES, "": "labeled images"}
+"""The same where every pixel is told."""
+
 MOST = 5
 """Ticks of a logarithmic axis."""
 
@@ -32,13 +35,14 @@ SECONDS = (
 """Ticks to choose from, coarse ones and fine ones, which people find easy to read."""
 
 
-def places(labels: Sequence[str]) -> tuple[dict[str, float], str]:
+def places(labels: Sequence[str], *, dense: bool = False) -> tuple[dict[str, float], str]:
     """Return where on an axis from 0 to 1 label counts are, and what the axis is called.
 
     It is logarithmic for counts of one kind (``5``, ``max:100``, ``10%``); how far others are apart nobody knows.
 
     Args:
         labels: At least two, in order.
+        dense: Whether labels are masks.
     """
     found = [re.fullmatch(r"(max:|)([0-9.]+)(%?)", amount) for amount in labels]
     kinds = {match[1] + match[3] if match else "" for match in found}
@@ -52,7 +56,9 @@ def places(labels: Sequence[str]) -> tuple[dict[str, float], str]:
     ):
         first, last = math.log(min(values)), math.log(max(values))
         spots = [(math.log(value) - first) / (last - first) for value in values]
-        return dict(zip(labels, spots, strict=True)), f"{NAMES[kinds.pop()]} (logarithmic)"
+        return dict(
+            zip(labels, spots, strict=True)
+        ), f"{(DENSE_NAMES if dense else NAMES)[kinds.pop()]} (logarithmic)"
     return {amount: place / (len(labels) - 1) for place, amount in enumerate(labels)}, "labels"
 
 

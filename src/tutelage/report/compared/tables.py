@@ -26,14 +26,14 @@ def metric(comparison: Comparison) -> Metric:
 def results(comparison: Comparison) -> list[dict[str, Any]]:
     """Return a table for each group of comparable contenders, the best one first."""
     return [
-        {"title": title(group), "rows": [_result(member) for member in members]}
+        {"title": title(comparison, group), "rows": [_result(member) for member in members]}
         for group, members in ranked(comparison).items()
     ]
 
 
-def title(group: Group) -> str:
+def title(comparison: Comparison, group: Group) -> str:
     """Return what a group's contenders share, as a title."""
-    words = group_words(group)
+    words = group_words(group, comparison.task)
     return words[:1].upper() + words[1:]
 
 
@@ -50,7 +50,7 @@ def ratios(comparison: Comparison) -> list[dict[str, Any]]:
         # Ablations alone are what was asked about.
         shown, folded = (main, others) if main else (others, [])
         tables = {"rows": [_ratio(each) for each in shown], "others": [_ratio(each) for each in folded]}
-        found.append({"title": title(group), **tables})
+        found.append({"title": title(comparison, group), **tables})
     return found
 
 
@@ -76,7 +76,7 @@ def failures(comparison: Comparison) -> list[dict[str, str]]:
     return [
         {
             "contender": contender_words(Contender.of(cell)),
-            "place": title(Group(cell.labels, cell.start, cell.compute)),
+            "place": title(comparison, Group(cell.labels, cell.start, cell.compute)),
             "seed": str(cell.seed),
             "error": outcome.error,
         }

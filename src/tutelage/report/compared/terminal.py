@@ -32,7 +32,7 @@ def show_comparison(console: Console, comparison: Comparison, folder: Path) -> N
         folder: Where its files are, as the reader would write it.
     """
     for group, members in ranked(comparison).items():
-        console.print(_text(tables.title(group), "bold"))
+        console.print(_text(tables.title(comparison, group), "bold"))
         console.print(_table(tables.metric(comparison).name, members))
         console.print()
     unfinished = tables.unfinished(comparison)
