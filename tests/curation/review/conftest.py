@@ -95,6 +95,13 @@ def make(tmp_path: Path) -> Callable[..., Made]:
     return run
 
 
+class Connection(http.client.HTTPConnection):
+    """One that also asks for what is no valid address: strangers do."""
+
+    def _encode_request(self, request: str) -> bytes:
+        return request.encode("latin-1")
+
+
 @dataclass
 class Served:
     """A review page that is being served."""
@@ -116,7 +123,7 @@ class Served:
             sent |= {"Origin": f"http://{own}", "Content-Type": "application/json"}
             sent |= {"Content-Length": str(len(body or b""))}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=PATIENCE)
+        connection = Connection("127.0.0.1", self.server.server_port, timeout=PATIENCE)
         connection.putrequest(method, (f"/{self.server.token}/" if root is None else root) + place, True, True)
         for name, value in sent.items():
             for each in (value or "").split("\n") if value is not None else ():
