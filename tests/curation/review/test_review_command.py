@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import re
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 def running(made: Made, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the command; yield it and the address that it shows."""
     command = [sys.executable, "-m", "tutelage", "review", str(made.folder), "--no-browser", *flags]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # Where the tests run in the background, Ctrl-C is ignored, and what they start would inherit that.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listening
+    ) as process:
         try:
             yield process, address(process.stderr)
         finally:
