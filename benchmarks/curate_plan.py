@@ -101,13 +101,13 @@ def main() -> None:
 
 def measured(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the inputs that a benchmark's result tells; parts that it left out tell none."""
-    values = {(row["part"], row["what"]): row["value"] for row in result["rows"]}
+    values = {(row["part"], row["what"], row["unit"]): row["value"] for row in result["rows"]}
     threads, rates = result["threads"], {}
-    if rate := values.get(("crops", f"{MANY.count} crops of 224 px, one decoding")):
+    if rate := values.get(("crops", f"{MANY.count} crops of 224 px, one decoding", "crops/s")):
         rates["images_per_core"] = rate / MANY.count / threads
-    if seconds := values.get(("search", "from disk")):
+    if seconds := values.get(("search", "from disk", "s")):
         rates["search_flops"] = 2 * QUERIES * result["items"] * WIDTH / seconds / threads
-    if seconds := values.get(("duplicates", "like CLIP: ours")):
+    if seconds := values.get(("duplicates", "like CLIP: ours", "s")):
         rates |= {"duplicates": result["duplicates"], "duplicates_seconds": seconds}
     return rates
 
