@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,9 @@ from tutelage.curation.quality import Quality, spread_sizes
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.shown import cuts_of
 from tutelage.curation.strategies import STRATEGIES
+from tutelage.curation.transfer_set import item_of
 from tutelage.data.prepare import PreparedData
-from tutelage.data.samples import CutOut, IntArray, Samples
+from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import RecipeError
 from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapt, adapt_in
@@ -161,12 +162,8 @@ def retrieved_samples(curator: Curator, rows: IntArray) -> Samples:
     """Return some items of a gallery as samples without labels, cut where they are crops."""
     cuts = cuts_of(curator.items, rows)
     whole = curator.gallery.samples(curator.items.images(rows)).images or ()
-    boxes, numbers = cuts.boxes.tolist(), cuts.numbers.tolist()
-    images = [
-        image if number < 0 else CutOut(image, (box[0], box[1], box[2], box[3]))
-        for image, box, number in zip(whole, boxes, numbers, strict=True)
-    ]
-    ids = tuple(name if number < 0 else f"{name}#{number}" for name, number in zip(cuts.ids, numbers, strict=True))
+    items = [item_of(*each) for each in zip(cuts.ids, whole, cuts.numbers.tolist(), cuts.boxes.tolist(), strict=True)]
+    ids, images = tuple(name for name, _ in items), [image for _, image in items]
     return Samples(ids, images=images, origin=f"{len(rows):,} retrieved items")
 
 
@@ -192,7 +189,7 @@ def probing(recipe: Recipe, data: PreparedData, largest: int) -> Recipe:
     )
 
 
-def _probe(job: Job, adapted: Mapping[str, Stage], teacher: functools._lru_cache_wrapper[Model], steps: int) -> Stage:
+def _probe(job: Job, adapted: Mapping[str, Stage], teacher: Callable[[], Model], steps: int) -> Stage:
     """Train one student, and judge it; it leaves nothing but its metrics."""
     recipe = job.recipe
     inputs = {

@@ -202,10 +202,7 @@ def samples_of(found: TransferSet) -> Samples:
     items, taken = list[ImageSource](), dict[str, None]()
     boxes: Sequence[Sequence[float]] = found.boxes.tolist()
     for row, (source, name, number) in enumerate(zip(found.sources, found.ids, found.numbers.tolist(), strict=True)):
-        image = images[source, name]
-        if number >= 0:
-            top, left, height, width = boxes[row]
-            image, name = CutOut(image, (top, left, height, width)), f"{name}#{number}"
+        name, image = item_of(name, images[source, name], number, boxes[row])
         while name in taken:
             name += " (query)" if not found.retrieved[row] else f" ({source})"
         taken[name] = None
@@ -214,6 +211,21 @@ def samples_of(found: TransferSet) -> Samples:
     rows = np.flatnonzero(found.suspect)
     suspects = tuple(Problem("possible leak", ids[row], "nobody has decided") for row in rows)
     return Samples(ids, images=items, origin=_described(found), problems=suspects)
+
+
+def item_of(name: str, image: ImageSource, number: int, box: Sequence[float]) -> tuple[str, ImageSource]:
+    """Return the id of an item and its image, cut where it is a crop.
+
+    Args:
+        name: Id of the image.
+        image: All of it.
+        number: Of the crop; negative for the whole image.
+        box: Of the crop: top, left, height, width, relative to the image.
+    """
+    if number < 0:
+        return name, image
+    top, left, height, width = box
+    return f"{name}#{number}", CutOut(image, (top, left, height, width))
 
 
 def _described(found: TransferSet) -> str:
