@@ -12,6 +12,7 @@ import tutelage
 from tutelage.errors import DataError, RecipeError, UnknownNameError
 from tutelage.evaluation.results import Result
 from tutelage.recipe import Recipe, make_recipe
+from tutelage.run import Stage
 
 GIVEN: dict[str, Any] = {"labeled": "digits", "teacher": "bundled:efficientnet-lite0", "student": "timm:lcnet_050"}
 
@@ -142,3 +143,60 @@ def test_a_run_that_cannot_start_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         tutelage.transfer(**{**GIVEN, "labeled": tmp_path / "no" / "train"}, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+CURATING: dict[str, Any] = {
+    "data": {"labeled": "digits"},
+    "student": "timm:lcnet_050",
+    "teacher": GIVEN["teacher"],
+    "curate": {"gallery": "here", "size": 10},
+}
+
+
+@pytest.fixture
+def curated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Recipe, Path | None, dict[str, Any]]]:
+    """Take the place of the curation, and keep what it was given."""
+    calls: list[tuple[Recipe, Path | None, dict[str, Any]]] = []
+    folder = tmp_path / "run" / "01-curate"
+    folder.mkdir(parents=True)
+    (folder / "curation.json").write_text('{"retrieved": 10}')
+
+    def run(recipe: Recipe, out: Path | None = None, **how: Any) -> Stage:
+        calls.append((recipe, out, how))
+        return Stage("curate", folder, "", {}, {}, reused=False)
+
+    monkeypatch.setattr("tutelage.api.run_curation", run)
+    monkeypatch.setattr("tutelage.api.write_curation_page", lambda stage: stage.parent / "curation.html")
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "key", "kept"),
+    [
+        ("gallery", Path("there"), "curate.gallery", "there"),
+        ("size", "auto", "curate.size", "auto"),
+        ("strategy", "random", "curate.strategy", "random"),
+        ("leaks", "keep", "curate.leaks", "keep"),
+        ("settings", {"curate.crops": 4}, "curate.crops", 4),
+    ],
+)
+def test_each_argument_of_a_curation_goes_to_its_key(
+    curated: Any, argument: str, value: object, key: str, kept: object
+) -> None:
+    tutelage.curate(make_recipe(CURATING), **{argument: value})  # type: ignore[arg-type]
+    assert curated[0][0] == make_recipe(CURATING, {key: kept})
+
+
+def test_the_folder_and_the_engine_go_to_the_curation(curated: Any) -> None:
+    tutelage.curate(make_recipe(CURATING), out="there", engine="ray")
+    assert curated[0][1:] == (Path("there"), {"progress": None, "engine": "ray"})
+
+
+def test_what_was_curated_is_returned_with_where_it_is(curated: Any, tmp_path: Path) -> None:
+    found = tutelage.curate(make_recipe(CURATING))
+    assert found.data == {"retrieved": 10}
+    assert found.folder == tmp_path / "run"
+    assert (found.path, found.page) == (
+        found.folder / "01-curate" / "transfer.parquet",
+        found.folder / "curation.html",
+    )

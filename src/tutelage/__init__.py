@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tutelage.api import analyze as analyze
     from tutelage.api import compare as compare
+    from tutelage.api import curate as curate
     from tutelage.api import rank as rank
     from tutelage.api import transfer as transfer
     from tutelage.comparison.table import Comparison as Comparison
     from tutelage.comparison.verdict import verdicts as verdicts
+    from tutelage.curation.record import CuratedSet as CuratedSet
     from tutelage.errors import DataError as DataError
     from tutelage.errors import ExportError as ExportError
     from tutelage.errors import ModelError as ModelError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 # Where each public name lives; imported when first asked for, so that `tutelage --help` need not wait for torch.
 _PUBLIC = {
     "Comparison": "tutelage.comparison.table",
+    "CuratedSet": "tutelage.curation.record",
     "DataError": "tutelage.errors",
     "ExportError": "tutelage.errors",
     "LoadedModel": "tutelage.export.predict",
@@ -53,6 +56,7 @@ _PUBLIC = {
     "UnknownNameError": "tutelage.errors",
     "analyze": "tutelage.api",
     "compare": "tutelage.api",
+    "curate": "tutelage.api",
     "load_model": "tutelage.export.folder",
     "load_recipe": "tutelage.recipe",
     "make_recipe": "tutelage.recipe",
@@ -63,6 +67,7 @@ _PUBLIC = {
 
 __all__ = [
     "Comparison",
+    "CuratedSet",
     "DataError",
     "ExportError",
     "LoadedModel",
@@ -77,6 +82,7 @@ __all__ = [
     "UnknownNameError",
     "analyze",
     "compare",
+    "curate",
     "load_model",
     "load_recipe",
     "make_recipe",

@@ -1,4 +1,4 @@
-"""The main job, the comparison of methods, the ranking of teachers and analyses, from Python."""
+"""The main job, curation, the comparison of methods, the ranking of teachers and analyses, from Python."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from tutelage.analysis.analyze import analyze as analyze_folder
 from tutelage.comparison.compare import compare as run_grid
 from tutelage.comparison.grid import POINTS, make_grid
 from tutelage.comparison.table import Comparison
+from tutelage.curation.embedder import EngineName
+from tutelage.curation.record import CuratedSet, read_about
+from tutelage.curation.transfer_set import FILE
 from tutelage.evaluation.results import Result
+from tutelage.pipeline import curate as run_curation
 from tutelage.pipeline import run
 from tutelage.progress import Progress
 from tutelage.ranking.rank import any_teacher
 from tutelage.ranking.rank import rank as rank_candidates
 from tutelage.ranking.ranking import Ranking
 from tutelage.recipe import Recipe, headline, load_recipe, make_recipe
+from tutelage.report.curated.page import write_curation_page
 
 
 def transfer(
@@ -69,6 +74,50 @@ def transfer(
     )
     made = _made(recipe, {**flags, **(settings or {})})
     return run(made, None if out is None else Path(out), progress=progress)
+
+
+def curate(
+    recipe: Recipe | str | Path,
+    *,
+    gallery: str | Path | None = None,
+    size: int | str | None = None,
+    strategy: str | None = None,
+    leaks: str | None = None,
+    engine: EngineName = "local",
+    out: str | Path | None = None,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> CuratedSet:
+    """Retrieve a transfer set from a gallery; :func:`transfer` of the same recipe in the same folder learns from it.
+
+    Args:
+        recipe: A recipe with a section ``curate``, or the path of one; the other arguments override its keys.
+        gallery: Unlabeled data to retrieve from, as many as there are.
+        size: How many items to retrieve, or ``"auto"``: as many as quick trainings say.
+        strategy: How they are selected (``tutelage list strategies``).
+        leaks: What becomes of items that may be the task's own: ``drop``, ``keep`` or ``ask``.
+        engine: What embeds and searches the gallery: this process (``local``), or a Ray cluster (``ray``).
+        out: The run folder; a name under ``runs/`` where not given.
+        settings: Any other keys, dotted: ``{"curate.crops": 10}``.
+        progress: Shows where work is; silent where not given.
+
+    Returns:
+        What was retrieved, and where it is.
+
+    Raises:
+        TutelageError: Something asked for cannot be done; embeddings that are finished stay. With ``leaks="ask"``
+            also that a person has to decide first.
+    """
+    flags = {"gallery": gallery, "size": size, "strategy": strategy, "leaks": leaks}
+    given = {
+        f"curate.{name}": str(value) if isinstance(value, Path) else value
+        for name, value in flags.items()
+        if value is not None
+    }
+    made = _made(recipe, {**given, **(settings or {})})
+    stage = run_curation(made, None if out is None else Path(out), progress=progress, engine=engine)
+    page = write_curation_page(stage.folder)
+    return CuratedSet(stage.folder.parent, read_about(stage.folder), stage.folder / FILE, page)
 
 
 def compare(

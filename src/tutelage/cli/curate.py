@@ -44,11 +44,9 @@ def curate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Retrieve a transfer set from a gallery: what resembles your labeled images, without duplicates and leaks."""
+    from tutelage.api import curate as curate_alone
     from tutelage.cli.console import Bars, err_console, print_json
-    from tutelage.curation.record import read_about
-    from tutelage.pipeline import curate as curate_alone
     from tutelage.recipe import load_recipe, overrides
-    from tutelage.report.curated.page import write_curation_page
     from tutelage.report.curated.terminal import show_curation
 
     count = int(size) if size is not None and size.isdecimal() else size
@@ -57,15 +55,13 @@ def curate(
     given |= overrides({}, max_gb=max_gb, settings=settings)
     made = load_recipe(recipe, given)
     console = err_console()
-    stage = curate_alone(made, out, progress=Bars(console), engine="ray" if engine is Engine.RAY else "local")
+    found = curate_alone(made, out=out, progress=Bars(console), engine="ray" if engine is Engine.RAY else "local")
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes started by torchrun, one speaks
-    folder = stage.folder.parent
-    page = write_curation_page(stage.folder)
     if as_json:
-        print_json({**read_about(stage.folder), "folder": str(folder), "page": str(page)})
+        print_json({**found.data, "folder": str(found.folder), "page": str(found.page)})
         return
-    show_curation(console, stage.folder)
+    show_curation(console, found.path.parent)
     console.print(f"\n{_going_on(recipe, out, given)}", markup=False, highlight=False)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,23 @@ from tutelage.errors import RunError
 
 ABOUT = "curation.json"
 """What the page and the terminal show."""
+
+
+@dataclass(frozen=True)
+class CuratedSet:
+    """A transfer set that was curated.
+
+    Attributes:
+        folder: The run folder; given as ``transfer`` it stands for the transfer set.
+        data: The content of ``curation.json``: what was retrieved and left out, by which thresholds, and its cost.
+        path: The transfer set, a Parquet file (see :mod:`tutelage.curation.transfer_set`).
+        page: ``curation.html``.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+    path: Path
+    page: Path
 
 
 def write_record(folder: Path, settings: CurateSettings, curator: Curator, found: Curation) -> None:

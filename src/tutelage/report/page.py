@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.report import comparison, exports, sections
 from tutelage.report.agreement import agreement
 from tutelage.report.calibration import calibration
+from tutelage.report.curated.page import PAGE, write_curation_page
 from tutelage.report.finished import Finished, read_run
 from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
@@ -18,16 +19,24 @@ from tutelage.report.template import template
 from tutelage.report.words import distilled, headline, usage
 from tutelage.run import write_whole
 
+CURATE = "curate"
+"""The stage that a run has where it curated what it learned from."""
+
 
 def write_page(folder: Path) -> Path:
     """Write ``report.html`` into a finished run's folder, and return its path.
 
+    Beside it goes the page of its curation, if it curated what it learned from.
+
     Raises:
-        RunError: The run is not finished, its files are damaged, or the page cannot be written.
+        RunError: The run is not finished, its files are damaged, or a page cannot be written.
+        DataError: The transfer set that it curated is missing or damaged.
     """
-    path = folder / "report.html"
+    path, run = folder / "report.html", read_run(folder)
     # Names that come from file names need not be valid Unicode.
-    write_whole(path, render_page(read_run(folder)).encode("utf-8", "replace"))
+    write_whole(path, render_page(run).encode("utf-8", "replace"))
+    if CURATE in run.stages:
+        write_curation_page(folder / run.data["folders"][CURATE])
     return path
 
 
@@ -60,6 +69,7 @@ def render_page(run: Finished) -> str:
         latency=exports.latency(run),
         costs=sections.costs(run),
         images=sections.images(run),
+        curation=PAGE if CURATE in run.stages else None,
         problems=problems(run),
         recipe=run.recipe,
         folder=run.folder.as_posix(),

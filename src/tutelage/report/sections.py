@@ -215,6 +215,7 @@ def _class_row(row: confusion.ClassCount, names: list[str]) -> dict[str, Any]:
 def stage_title(stage: str) -> str:
     """Return what a stage does, as a title; a baseline's stages have its name in front."""
     words = {
+        "curate": "Curate the transfer set",
         "adapt-probe": "Probe the teacher",
         "adapt-finetune": "Finetune the teacher",
         "adapt": "Adapt the teacher",

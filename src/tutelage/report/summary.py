@@ -28,11 +28,12 @@ def summary(data: Mapping[str, Any], folder: Path) -> RenderableType:
         data: The content of ``results.json``.
         folder: The run folder, as the reader would write it.
     """
+    files = {**MADE, **({"curation.html": "what was retrieved, on one page"} if "curate" in data["folders"] else {})}
     said = [*(verdict(data, name) for name in data["baselines"]), *collapses(data), *leaks(data)]
-    width = max(map(len, MADE))
+    width = max(map(len, files))
     made = [
         Text.assemble(f"{folder.as_posix()}/{name:{width}}", ("  " + what, "dim"), overflow="fold")
-        for name, what in MADE.items()
+        for name, what in files.items()
     ]
     code = [Text(line, "cyan", overflow="fold") for line in usage(folder, task_words(data))]
     parts = ([_models(data)], [Text(each) for each in said], made, code)
