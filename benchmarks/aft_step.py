@@ -43,7 +43,7 @@ from tutelage.models.model import Encoder
 from tutelage.models.outputs import Outputs
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.objectives import AdaptiveFeatures, Supervised, kernel_distance
-from tutelage.objectives.adaptive import Kernel
+from tutelage.objectives.kernels import Kernel
 from tutelage.progress import Quiet
 from tutelage.store.forms import FLOAT16
 from tutelage.store.spec import StoredOutput, target_spec, teacher_identity

@@ -1,6 +1,6 @@
 """What a student can learn from: pure losses, and the objectives that hold their state."""
 
-from tutelage.objectives.adaptive import AdaptiveFeatures, kernel_distance
+from tutelage.objectives.adaptive import AdaptiveFeatures
 from tutelage.objectives.b_tuning import BTuning, Evidence, log_evidence
 from tutelage.objectives.contrast import (
     Draw,
@@ -20,6 +20,7 @@ from tutelage.objectives.image_text import (
     affinity_mimicking,
     image_text_contrast,
 )
+from tutelage.objectives.kernels import kernel_distance, product_kernel_distance
 from tutelage.objectives.logits import Logits, prediction_divergence
 from tutelage.objectives.objective import Needs, Objective, StudentOutputs, Targets
 from tutelage.objectives.patches import Patches, patch_distance
@@ -80,6 +81,7 @@ __all__ = [
     "nce_loss",
     "patch_distance",
     "prediction_divergence",
+    "product_kernel_distance",
     "relational_distance",
     "self_distillation",
 ]

@@ -14,70 +14,14 @@ from tutelage.objectives.features import (
     FeatureObjective,
     Variant,
     centered,
-    check_rows,
     full_precision,
-    unit_rows,
-    widened,
 )
+from tutelage.objectives.kernels import kernel_distance
 from tutelage.objectives.objective import StudentOutputs, Targets
 from tutelage.objectives.regression import feature_error
 
-Kernel = Literal["linear", "rbf"]
-
 BETAS = (0.9, 0.999)
 """Decay of Adam's moments in inner steps."""
-
-
-def kernel_distance(
-    student_features: Tensor,
-    teacher_features: Tensor,
-    scale_logits: Tensor | None = None,
-    *,
-    kernel: Kernel = "linear",
-) -> Tensor:
-    r"""Distance between the kernels of the student's and of the teachers' features over a batch.
-
-    .. math:: \sqrt{\frac{1}{B^2} \sum_{i,j} (k(\phi_i, \phi_j) - k(\psi_i, \psi_j))^2 + \varepsilon}, \quad
-              k(a, b) = a \cdot b \;\text{ or }\; e^{-\|a - b\|^2}
-
-    where the teachers' features are first weighted by :math:`\sigma(s)`; then the batch mean is subtracted from both,
-    and rows are divided by their norms. The regularizer of Adaptive Feature Transfer (Qiu et al., ICML 2024,
-    algorithm 1); ε = 1e-8, there and in the norms, is that of the authors' code. The diagonal counts. It is
-    computed in float32 or better, in mixed precision too, and takes memory of O(B² + B·(dφ + dψ)).
-
-    Args:
-        student_features: Φ, [B, dφ]; B is two or more.
-        teacher_features: Ψ, [B, dψ].
-        scale_logits: s, [dψ]; all features weigh the same if not given.
-        kernel: ``linear``, or ``rbf``.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: Shapes do not belong together, there is one sample, or the kernel is unknown.
-    """
-    check_rows(student_features, teacher_features, least=2)
-    width = teacher_features.shape[1]
-    if scale_logits is not None and scale_logits.shape != (width,):
-        raise ValueError(f"scale_logits must be [{width}], one a teacher feature; got {list(scale_logits.shape)}")
-    if kernel not in ("linear", "rbf"):
-        raise ValueError(f"kernel must be 'linear' or 'rbf', got {kernel!r}")
-    with full_precision(student_features):
-        student, teacher = widened(student_features), widened(teacher_features)
-        if scale_logits is not None:
-            teacher = teacher * widened(scale_logits).sigmoid()
-        difference = _kernel(student, kernel) - _kernel(teacher, kernel)
-        return (difference.square().mean() + EPSILON).sqrt()
-
-
-def _kernel(features: Tensor, kernel: Kernel) -> Tensor:
-    rows = unit_rows(centered(features))
-    products = rows @ rows.T
-    if kernel == "linear":
-        return products
-    squares = products.diagonal()  # not always 1: a row at the mean has no direction
-    return (-(squares[:, None] + squares - 2 * products).clamp(min=0)).exp()
 
 
 class AdaptiveFeatures(FeatureObjective):
