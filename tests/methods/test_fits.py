@@ -15,6 +15,7 @@ from tests.training.tiny_models import CLASSES, WIDTH, tiny_samples
 from tutelage.ledger import Cost
 from tutelage.methods import fit
 from tutelage.methods.adapt import adapt
+from tutelage.methods.finetune import FinetuneSettings
 from tutelage.methods.probe import cache_features, fit_probe
 from tutelage.run import Stage
 
@@ -29,6 +30,21 @@ def changed(folder: Path, **settings: Any) -> set[str]:
     found = weights(tiny_run(folder / "run", "scratch", **settings)["finetune"])
     assert found.keys() == start.keys()
     return {key.partition(".")[0] for key in start if not torch.equal(start[key], found[key])}
+
+
+def test_the_optimizer_is_as_the_settings_say() -> None:
+    settings = FinetuneSettings(epochs=2, weight_decay=0.0, warmup=0.2, clip=None)
+    schedule = settings.schedule(1e-4, 640)
+    assert (schedule.weight_decay, schedule.warmup, schedule.clip) == (0.0, 0.2, None)
+
+
+def test_a_usual_optimizer_leaves_fingerprints_as_they_were() -> None:
+    assert FinetuneSettings().model_dump().keys().isdisjoint(fit.OPTIMIZER)
+
+
+@pytest.mark.parametrize(("name", "value"), [("weight_decay", 0.0), ("warmup", 0.0), ("clip", None)])
+def test_another_optimizer_is_written_down(name: str, value: object) -> None:
+    assert FinetuneSettings(**{name: value}).model_dump()[name] == value  # type: ignore[arg-type]
 
 
 def test_head_only_finetuning_leaves_the_encoder_as_it_was(tmp_path: Path) -> None:

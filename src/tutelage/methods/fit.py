@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from tutelage.data.samples import Samples
@@ -35,6 +35,9 @@ from tutelage.training.schedule import Schedule, few_label_batch
 DENSE_BATCH = 16
 """Most images a step of a dense task, unless the recipe says otherwise."""
 
+OPTIMIZER = ("weight_decay", "warmup", "clip")
+"""Settings of the optimizer, which are written down only where they are not the usual ones."""
+
 Rate = Annotated[float, Field(gt=0)]
 Mode = Literal["probe", "finetune"]
 
@@ -47,6 +50,9 @@ class SupervisedSettings(Settings):
         batch_size: Most images a step.
         label_smoothing: Of the loss.
         average: Decay of the weights' moving average; validation chooses it or the raw weights.
+        weight_decay: Decoupled weight decay of matrices and kernels; with 0, AdamW is Adam.
+        warmup: Share of the steps in which the rate rises from 0.
+        clip: Largest norm of the gradient; null does not clip it.
         statistics: BatchNorm's: ``kept`` as they are, or ``batch``; kept for weights that have learned something if
             not given.
         penalties: L2 penalties that a probe chooses from.
@@ -58,9 +64,19 @@ class SupervisedSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.9995, ge=0, lt=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    clip: float | None = Field(default=1.0, gt=0)
     statistics: Statistics | None = None
     penalties: tuple[Rate, ...] = Field(default=(1e-3, 1e-2, 1e-1), min_length=1)
     probe_views: int = Field(default=7, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _without_usual_optimizer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fingerprints are taken of this: those of trainings with the usual optimizer are older than these settings.
+        data: dict[str, Any] = serialize(self)
+        usual = {name: SupervisedSettings.model_fields[name].default for name in OPTIMIZER}
+        return {key: value for key, value in data.items() if key not in usual or value != usual[key]}
 
     @property
     def dense_batch(self) -> int:
@@ -76,6 +92,9 @@ class SupervisedSettings(Settings):
             batch_size=batch,
             learning_rate=learning_rate,
             average=self.average,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            clip=self.clip,
         )
 
     @property

@@ -22,7 +22,7 @@ class Schedule(Settings):
         weight_decay: Decoupled weight decay of matrices and kernels.
         final_weight_decay: What it becomes by the last step, along a cosine; the same all along if not given.
         warmup: Share of the steps in which the rate rises linearly from 0.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient; ``None`` does not clip it.
         average: Decay of the weights' moving average; 0 for none.
     """
 
@@ -32,7 +32,7 @@ class Schedule(Settings):
     weight_decay: float = Field(default=0.05, ge=0)
     final_weight_decay: float | None = Field(default=None, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    clip: float = Field(default=1.0, gt=0)
+    clip: float | None = Field(default=1.0, gt=0)
     average: float = Field(default=0.9995, ge=0, lt=1)
 
     @model_validator(mode="after")
