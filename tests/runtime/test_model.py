@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from tutelage.errors import DataError, ModelError, RecipeError
-from tutelage.runtime import Classifier, softmax
-from tutelage.runtime import model as module
+from tutelage.runtime import Classifier, inputs, softmax
 from tutelage.runtime.probabilities import ranked
 
 Make = Callable[..., Path]
@@ -144,13 +143,9 @@ def test_a_stream_is_not_read_ahead(run_folder: Path) -> None:
 
 
 def test_large_images_go_in_smaller_batches(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 2 * 10 * 10 * 3)
-    found = Classifier(run_folder)
-    sizes = []
-    run = found._run
-    monkeypatch.setattr(found, "_run", lambda batch: sizes.append(len(batch)) or run(batch))
-    found.logits([noise(10, 10, seed) for seed in range(5)])
-    assert max(sizes) == 2
+    monkeypatch.setattr(inputs, "MOST", 2 * 10 * 10 * 3)
+    windows = inputs.Images().windows([noise(10, 10, seed) for seed in range(5)], 64)
+    assert [window.count for window in windows] == [2, 2, 1]
 
 
 def test_no_threads_are_refused(run_folder: Path) -> None:

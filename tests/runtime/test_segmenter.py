@@ -11,6 +11,7 @@ from onnx import TensorProto
 from tutelage.errors import DataError, ModelError, RecipeError
 from tutelage.runtime import Classifier, Segmenter, open_model
 from tutelage.runtime import segmenter as module
+from tutelage.runtime.inputs import Window
 from tutelage.runtime.palette import default_palette
 
 Make = Callable[..., Path]
@@ -115,9 +116,9 @@ def test_where_logits_are_large_fewer_images_go_together(mask_run: Path, monkeyp
     sizes: list[int] = []
     run = found._run
 
-    def counted(batch: list[Any]) -> list[Any]:
-        sizes.append(len(batch))
-        return run(batch)
+    def counted(window: Window) -> list[Any]:
+        sizes.append(window.count)
+        return run(window)
 
     monkeypatch.setattr(found, "_run", counted)
     found.masks([noise(10, 10, seed) for seed in range(5)], batch_size=64)

@@ -1,4 +1,4 @@
-"""An exported model that answers: needs onnxruntime, numpy and Pillow alone, never torch."""
+"""An exported model that answers: needs onnxruntime, numpy, Pillow and (for texts) tokenizers alone, never torch."""
 
 from __future__ import annotations
 

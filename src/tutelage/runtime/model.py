@@ -1,34 +1,25 @@
-"""A model from one ONNX file: images of any sizes in, what it makes of each out, in bounded memory."""
+"""A model from one ONNX file: images or texts of any sizes in, what it makes of each out, in bounded memory."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from tutelage.data.pixels import decode_pixels
-from tutelage.data.samples import ImageSource
-from tutelage.errors import DataError, ModelError, RecipeError
+from tutelage.data.samples import Samples
+from tutelage.errors import ModelError, RecipeError
 from tutelage.runtime.folder import find_onnx
+from tutelage.runtime.inputs import Inputs, Kind, Window, inputs_of
 from tutelage.runtime.session import first_line, open_session
-
-Picture = str | ImageSource | Image.Image
-"""One image: a file, an encoded file's bytes, pixels, a stored image, or a Pillow image."""
 
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 """Tasks of files; one that names none is a classifier."""
-
-MOST = 64 * 2**20
-"""Bytes of decoded pixels that are gathered for one step; inside the graph each becomes several floats."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +42,36 @@ class Opened:
     def task(self) -> str:
         """What it was made for."""
         return self.metadata.get("task", CLASSIFICATION)
+
+    @cached_property
+    def preprocess(self) -> dict[str, Any]:
+        """How a sample becomes the model's input, as plain data.
+
+        Raises:
+            ModelError: It is damaged.
+        """
+        return self.read("preprocess")
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What makes the file's inputs.
+
+        Raises:
+            ModelError: What is written of them, or the tokenizer beside the file, is missing or damaged.
+        """
+        return inputs_of(self.file, self.metadata.get("modality", "image"), self.preprocess, self.workers)
+
+    def read(self, key: str) -> dict[str, Any]:
+        """Return what the file says about itself under a key, as plain data.
+
+        Raises:
+            ModelError: It is damaged.
+        """
+        try:
+            value = json.loads(self.metadata.get(key, "{}"))
+        except ValueError as error:
+            raise ModelError(f"{self.file}: its {key} is damaged ({error}); copy or export it again") from error
+        return value if isinstance(value, dict) else {}
 
 
 def open_file(path: str | Path, *, int8: bool = False, threads: int | None = None) -> Opened:
@@ -84,7 +105,7 @@ class ExportedModel:
     Attributes:
         file: The file it was read from.
         classes: Class names in the order of the logits.
-        preprocess: How an image becomes the model's input, as plain data; it happens inside of the file.
+        preprocess: How a sample becomes the model's input, as plain data; of images it happens inside of the file.
         provenance: How the model came to be, as far as its file says.
 
     Raises:
@@ -101,7 +122,6 @@ class ExportedModel:
     def __init__(self, path: str | Path | Opened, *, int8: bool = False, threads: int | None = None) -> None:
         opened = path if isinstance(path, Opened) else open_file(path, int8=int8, threads=threads)
         self.file = opened.file
-        self._workers = opened.workers
         self._session = opened.session
         if opened.task != self.task:
             raise ModelError(
@@ -109,11 +129,35 @@ class ExportedModel:
                 "tutelage.runtime.open_model opens either kind"
             )
         self.classes = _classes(self.file, opened.metadata)
-        self.preprocess: Mapping[str, Any] = _read(self.file, opened.metadata, "preprocess")
-        self.provenance: Mapping[str, Any] = _read(self.file, opened.metadata, "provenance")
+        self.preprocess: Mapping[str, Any] = opened.preprocess
+        self.provenance: Mapping[str, Any] = opened.read("provenance")
+        self._inputs = opened.inputs
+        self._names = {each.name: each for each in self._session.get_inputs()}
+        if not self._inputs.fits(self._names):
+            self._refuse()
 
-    def _found(self, images: Iterable[Picture], batch_size: int) -> Iterator[npt.NDArray[Any] | str]:
-        """Return what the model makes of a stream of images, in their order, or why one could not be decoded.
+    @property
+    def modality(self) -> Kind:
+        """What it reads."""
+        return self._inputs.kind
+
+    def given(self, samples: Samples) -> Sequence[Any]:
+        """Return what the model reads of samples, as :meth:`answers` takes it.
+
+        Raises:
+            DataError: They have no such inputs.
+        """
+        return self._inputs.of(samples)
+
+    def _refuse(self) -> NoReturn:
+        """Raise the error for a file with other inputs or outputs."""
+        made = {CLASSIFICATION: "logits", SEGMENTATION: "masks"}[self.task]
+        raise ModelError(
+            f"{self.file}: does not turn {self._inputs.takes} into {made}; give a model that Tutelage exported"
+        )
+
+    def _found(self, given: Iterable[Any], batch_size: int) -> Iterator[npt.NDArray[Any] | str]:
+        """Return what the model makes of a stream of samples, in their order, or why one could not be read.
 
         Holds a few batches at most.
 
@@ -123,69 +167,18 @@ class ExportedModel:
         """
         if batch_size < 1:
             raise RecipeError(f"the batch is {batch_size}; it must be at least 1")
-        return self._batches(images, batch_size)
+        return (each for window in self._inputs.windows(given, batch_size) for each in self._run(window))
 
-    def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[npt.NDArray[Any] | str]:
-        batch: list[npt.NDArray[np.uint8] | str] = []
-        held = 0
-        for decoded in self._decoded(images):
-            batch.append(decoded)
-            held += 0 if isinstance(decoded, str) else decoded.nbytes
-            if len(batch) >= batch_size or held >= MOST:
-                yield from self._run(batch)
-                batch, held = [], 0
-        yield from self._run(batch)
-
-    def _decoded(self, images: Iterable[Picture]) -> Iterator[npt.NDArray[np.uint8] | str]:
-        """Decode ahead in threads (Pillow lets go of the interpreter), no further than there are threads."""
-        waiting: deque[Future[npt.NDArray[np.uint8] | str]] = deque()
-        with ThreadPoolExecutor(self._workers) as pool:
-            for image in images:
-                waiting.append(pool.submit(_pixels, image))
-                if len(waiting) > self._workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-    def _run(self, batch: Sequence[npt.NDArray[np.uint8] | str]) -> list[npt.NDArray[Any] | str]:
-        """Run a batch; images of one size go through the model together, which takes only those at once."""
-        sizes: dict[tuple[int, ...], list[int]] = {}
-        found: list[npt.NDArray[Any] | str] = list(batch)
-        for row, each in enumerate(batch):
-            if not isinstance(each, str):
-                sizes.setdefault(each.shape, []).append(row)
-        for rows in sizes.values():
+    def _run(self, window: Window) -> list[npt.NDArray[Any] | str]:
+        found: dict[int, npt.NDArray[Any] | str] = dict(window.failed)
+        for rows, feed in window.steps:
             try:
-                (outputs,) = self._session.run([self.output], {"images": np.stack([batch[row] for row in rows])})
+                (outputs,) = self._session.run([self.output], {name: feed[name] for name in self._names})
             # ONNX Runtime's errors share no root but Exception.
             except Exception as error:
                 raise ModelError(f"{self.file}: cannot be run ({first_line(error)}); export it again") from error
-            for row, each in zip(rows, outputs, strict=True):
-                found[row] = each
-        return found
-
-
-def takes_images(session: Any) -> bool:
-    """Return whether a file's only input is ``images``, uint8 [B, H, W, 3]."""
-    return [(each.name, each.type, each.shape[3:]) for each in session.get_inputs()] == [
-        ("images", "tensor(uint8)", [3])
-    ]
-
-
-def _pixels(image: Picture) -> npt.NDArray[np.uint8] | str:
-    """Return pixels, or what is wrong with the image."""
-    try:
-        return decode_pixels(Path(image) if isinstance(image, str) else image)
-    except DataError as error:
-        return str(error)
-
-
-def _read(file: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    try:
-        value = json.loads(metadata.get(key, "{}"))
-    except ValueError as error:
-        raise ModelError(f"{file}: its {key} is damaged ({error}); copy or export it again") from error
-    return value if isinstance(value, dict) else {}
+            found.update(zip(rows, outputs, strict=True))
+        return [found[row] for row in range(window.count)]
 
 
 def _classes(file: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import DataError, ModelError
-from tutelage.runtime.model import SEGMENTATION, ExportedModel, Opened, Picture, open_file, takes_images
+from tutelage.runtime.inputs import Picture
+from tutelage.runtime.model import SEGMENTATION, ExportedModel, Opened, open_file
 from tutelage.runtime.palette import Color, default_palette
 
 Mask = npt.NDArray[Any]
@@ -50,11 +51,8 @@ class Segmenter(ExportedModel):
         super().__init__(opened)
         outputs = {each.name: each.shape for each in self._session.get_outputs()}
         size = self.preprocess.get("size")
-        if not takes_images(self._session) or set(outputs) != {"mask", "logits"} or not isinstance(size, int):
-            raise ModelError(
-                f"{self.file}: does not turn images, uint8 [B, H, W, 3], into masks; "
-                "give a model that Tutelage exported"
-            )
+        if self.modality != "image" or set(outputs) != {"mask", "logits"} or not isinstance(size, int):
+            self._refuse()
         if outputs["logits"][1] != len(self.classes):
             raise ModelError(
                 f"{self.file}: gives {outputs['logits'][1]} logits but names {len(self.classes)} classes; "
