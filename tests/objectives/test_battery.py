@@ -20,9 +20,11 @@ from tutelage.models.text_towers import build_text_tower
 from tutelage.objectives import (
     OBJECTIVES,
     AdaptiveFeatures,
+    AdaptiveProduct,
     AffinityMimicking,
     BankContrast,
     BTuning,
+    Factor,
     Factors,
     FeatureRegression,
     ImageFeatures,
@@ -30,6 +32,7 @@ from tutelage.objectives import (
     Logits,
     Objective,
     Patches,
+    ProductRegression,
     Relations,
     SelfDistillation,
     Supervised,
@@ -54,6 +57,8 @@ def tiny_text() -> Encoder:
     return build_text_tower(RANDOM)
 
 
+FACTORS = [Factor("image_features", 5, {"one": 5}), Factor("text_features", 4, {"timm:other.two": 5})]
+
 MADE: dict[str, Callable[[], Objective]] = {
     "supervised": lambda: Supervised(Classification(), label_smoothing=0.1),
     "logits": lambda: Logits(temperature=2.0),
@@ -64,6 +69,8 @@ MADE: dict[str, Callable[[], Objective]] = {
     "image-text": lambda: ImageText(5, tiny_text()),
     "affinity": lambda: AffinityMimicking(5, tiny_text(), student_scale=None),
     "aft": lambda: AdaptiveFeatures(5, {"one": 5, "timm:other.two": 5}),
+    "aft-product": lambda: AdaptiveProduct(FACTORS),
+    "kd-product": lambda: ProductRegression(FACTORS, standardize=True),
     "kd": lambda: FeatureRegression(5, {"one": 5, "timm:other.two": 5}, standardize=True),
     "rkd": lambda: Relations(5, {"one": 5, "timm:other.two": 5}),
     "ft": lambda: Factors(5, {"one": 5, "timm:other.two": 5}),
@@ -71,6 +78,7 @@ MADE: dict[str, Callable[[], Objective]] = {
 }
 OUTPUTS = {field.name for field in fields(Outputs)}
 SIZES = {"logits": (4, 3), "features": (4, 5), "embedding": (4, 6), "patches": (4, 5, 2, 2)}
+SIZES |= {"image_features": (4, 5), "text_features": (4, 4)}
 
 objectives = pytest.mark.parametrize("name", sorted(OBJECTIVES))
 

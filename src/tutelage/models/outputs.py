@@ -19,6 +19,9 @@ class Outputs:
         embedding: Features projected into a shared space where the model has one (CLIP), [B, E].
         patches: Dense features, [B, D', h, w]. Pooled and dense widths may differ.
         mask: Which tokens of a text are real, bool [B, L].
+        image_features: Of a model of pairs, whose ``features`` are the tensor product of both: pooled features of the
+            image, [B, D_I].
+        text_features: And of the text, [B, D_T].
     """
 
     logits: Tensor | None = None
@@ -26,6 +29,8 @@ class Outputs:
     embedding: Tensor | None = None
     patches: Tensor | None = None
     mask: Tensor | None = None
+    image_features: Tensor | None = None
+    text_features: Tensor | None = None
 
     def require(self, name: str) -> Tensor:
         """Return the output called ``name``.

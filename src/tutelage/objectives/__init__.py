@@ -24,6 +24,7 @@ from tutelage.objectives.kernels import kernel_distance, product_kernel_distance
 from tutelage.objectives.logits import Logits, prediction_divergence
 from tutelage.objectives.objective import Needs, Objective, StudentOutputs, Targets
 from tutelage.objectives.patches import Patches, patch_distance
+from tutelage.objectives.product import AdaptiveProduct, Factor, ProductRegression
 from tutelage.objectives.regression import FeatureRegression, feature_error
 from tutelage.objectives.relations import Relations, relational_distance
 from tutelage.objectives.self_distillation import SelfDistillation, self_distillation
@@ -39,7 +40,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "image-text": ImageText,
     "affinity": AffinityMimicking,
     "aft": AdaptiveFeatures,
+    "aft-product": AdaptiveProduct,
     "kd": FeatureRegression,
+    "kd-product": ProductRegression,
     "rkd": Relations,
     "ft": Factors,
     "b-tuning": BTuning,
@@ -48,11 +51,13 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "OBJECTIVES",
     "AdaptiveFeatures",
+    "AdaptiveProduct",
     "AffinityMimicking",
     "BTuning",
     "BankContrast",
     "Draw",
     "Evidence",
+    "Factor",
     "Factors",
     "FeatureObjective",
     "FeatureRegression",
@@ -63,6 +68,7 @@ __all__ = [
     "Objective",
     "PairObjective",
     "Patches",
+    "ProductRegression",
     "Relations",
     "SelfDistillation",
     "StudentOutputs",

@@ -30,7 +30,7 @@ class AdaptiveFeatures(FeatureObjective):
     See :func:`kernel_distance`. The learned weights have an optimizer group of their own.
 
     Args:
-        student_width: dφ.
+        student_width: dφ, as for every :class:`FeatureObjective`.
         widths: Of each teacher's pooled features.
         standardize: As for every :class:`FeatureObjective`.
         kernel: ``linear``; ``rbf``; or ``none``, which compares features instead of kernels: the squared error of a
@@ -56,7 +56,7 @@ class AdaptiveFeatures(FeatureObjective):
 
     def __init__(
         self,
-        student_width: int,
+        student_width: int | Mapping[str, int],
         widths: Mapping[str, int],
         *,
         standardize: bool = False,

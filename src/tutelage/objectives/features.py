@@ -77,7 +77,8 @@ class FeatureObjective(Objective):
     ``standardize`` and :meth:`fit` make of them.
 
     Args:
-        student_width: dφ, of the student's pooled features.
+        student_width: dφ, of the student's pooled features; or of several of its outputs, by name, which are then put
+            side by side in their place.
         widths: Of each teacher's pooled features, by its name in the phase; dψ is their sum.
         standardize: Whether to subtract each teacher's mean over the training samples, and to divide by one number a
             teacher, the root of the mean variance of its features, so that no teacher outweighs another by its scale.
@@ -93,13 +94,16 @@ class FeatureObjective(Objective):
     centers: Tensor
     scales: Tensor
 
-    def __init__(self, student_width: int, widths: Mapping[str, int], *, standardize: bool = False) -> None:
+    def __init__(
+        self, student_width: int | Mapping[str, int], widths: Mapping[str, int], *, standardize: bool = False
+    ) -> None:
         super().__init__()
         if not widths:
             raise ValueError("there must be a teacher whose features can be learned")
-        features = frozenset({"features"})
-        self.needs = Needs(student=features, teachers=dict.fromkeys(widths, features))
-        self.student_width = student_width
+        parts = {"features": student_width} if isinstance(student_width, int) else dict(student_width)
+        self.needs = Needs(student=frozenset(parts), teachers=dict.fromkeys(widths, frozenset({"features"})))
+        self.student_width = sum(parts.values())
+        self.student_outputs = tuple(parts)
         self.widths = dict(widths)
         self.width = sum(widths.values())
         self._standardize = standardize
@@ -153,7 +157,8 @@ class FeatureObjective(Objective):
 
     def student_features(self, student: StudentOutputs) -> Tensor:
         """Return the student's features, float32 [B, dφ]."""
-        return student[DEFAULT_GROUP].require("features").float()
+        given = student[DEFAULT_GROUP]
+        return torch.cat([given.require(name).float() for name in self.student_outputs], dim=1)
 
     def teacher_features(self, targets: Targets) -> Tensor:
         """Return all teachers' features side by side, float32 [B, dψ].
