@@ -52,10 +52,9 @@ class Encoder(nn.Module):
     def forward(
         self, raw: RawInputs, needs: AbstractSet[str] = frozenset({"features"}), *, size: int | None = None
     ) -> Outputs:
-        """Normalize raw views and encode them, images at another size than the encoder's own if one is given."""
+        """Normalize raw inputs and encode them, images at another size than the encoder's own if one is given."""
         preprocess = self.preprocess
-        if size is not None:
-            assert isinstance(preprocess, ImagePreprocess)
+        if size is not None and isinstance(preprocess, ImagePreprocess):
             preprocess = replace(preprocess, size=size)
         return self.encode(preprocess(raw), needs)  # type: ignore[arg-type]
 

@@ -7,8 +7,9 @@ a text's the texts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.errors import ModelError
+from tutelage.models.tokenizers import tokenizer
+from tutelage.runtime.texts import TEXT, Side, TextTokens, TokenRows, check_template, cleaned, parts
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,6 +28,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["bilinear", "bicubic"]
 
 Fit = Literal["center", "letterbox"]
+
+Modality = Literal["image", "text", "pair"]
+"""What a model reads: images, texts, or an image and a text together."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +74,58 @@ class ImagePreprocess:
         return torch.addcmul(-mean / std, views, 1 / std)  # (views - mean) / std in one pass over them
 
 
+class TokenizedTexts(Sequence[str], ABC):
+    """Texts whose tokens were made before: see :class:`tutelage.models.tokens.TextInputs`."""
+
+    @abstractmethod
+    def inputs(self, preprocess: TextPreprocess | ClipTextPreprocess) -> dict[str, Tensor]:
+        """Return what the preprocess would make of the texts."""
+
+
 @dataclass(frozen=True)
 class TextPreprocess:
-    """Fill a template, tokenize, pad and truncate.
+    """Fill a template, tokenize, pad and cut; of what is too long the texts are cut, never the template's words.
 
     Attributes:
         tokenizer: Name or folder of a transformers tokenizer.
         length: Longest sequence, in tokens.
-        template: Text with ``{text}`` where the input goes.
+        template: Text with ``{text}`` where the input goes, and ``{text_pair}`` where a pair's second part does. If
+            a template has no place for that, pairs are tokenized as pairs.
         padding: Side on which short texts are padded.
         truncation: Side on which long texts are cut.
+        segments: Whether the model reads which part of a pair a token belongs to.
+
+    Raises:
+        ModelError: The template has no place for the text, or too many.
     """
 
     tokenizer: str
     length: int = 128
-    template: str = "{text}"
-    padding: Literal["left", "right"] = "right"
-    truncation: Literal["left", "right"] = "right"
+    template: str = TEXT
+    padding: Side = "right"
+    truncation: Side = "right"
+    segments: bool = False
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
 
     def __call__(self, texts: Sequence[str] | PairInputs) -> dict[str, Tensor]:
-        """Tokenize texts to ``input_ids`` and ``attention_mask``, both int64 [B, L]."""
-        tokenizer = _tokenizer(self.tokenizer, self.padding, self.truncation)
-        filled = [self.template.replace("{text}", text) for text in _texts(texts)]
-        encoded = tokenizer(filled, max_length=self.length, truncation=True, padding="longest", return_tensors="pt")
-        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        """Tokenize texts to ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each int64 [B, L].
+
+        Raises:
+            ModelError: There is no such tokenizer, or the template fills all of the length.
+            DataError: The template asks for pairs, and a text is none.
+        """
+        if isinstance(texts, PairInputs):
+            texts = texts.text
+        if isinstance(texts, TokenizedTexts):
+            return texts.inputs(self)
+        found = _text_tokens(self)(texts)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
+
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        """Tokenize texts without padding; the errors are the same."""
+        return _text_tokens(self).rows(texts)
 
 
 @dataclass(frozen=True)
@@ -107,8 +141,13 @@ class ClipTextPreprocess:
     model: str = ""
 
     def __call__(self, texts: Sequence[str] | PairInputs) -> dict[str, Tensor]:
-        """Tokenize texts to ``input_ids``, int64 [B, length]."""
-        return {"input_ids": _clip_tokenizer(self.model)(list(_texts(texts)), self.length)}
+        """Tokenize texts to ``input_ids``, int64 [B, length]; the two parts of a pair become one text."""
+        if isinstance(texts, PairInputs):
+            texts = texts.text
+        if isinstance(texts, TokenizedTexts):
+            return texts.inputs(self)
+        plain = [" ".join(part for part in parts(cleaned(text)) if part is not None) for text in texts]
+        return {"input_ids": _clip_tokenizer(self.model)(plain, self.length)}
 
 
 @dataclass(frozen=True)
@@ -124,7 +163,7 @@ class PairPreprocess:
     """An image's and a text's preprocess side by side."""
 
     image: ImagePreprocess
-    text: TextPreprocess = field(default_factory=lambda: TextPreprocess("bert-base-uncased"))
+    text: TextPreprocess | ClipTextPreprocess
 
     def __call__(self, pairs: PairInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Normalize the images and tokenize the texts."""
@@ -140,6 +179,20 @@ _KINDS: dict[str, type[Preprocess]] = {
     "clip-text": ClipTextPreprocess,
     "pair": PairPreprocess,
 }
+
+
+def modality_of(preprocess: Preprocess) -> Modality:
+    """Return what a preprocess, and so its model, reads."""
+    if isinstance(preprocess, PairPreprocess):
+        return "pair"
+    return "image" if isinstance(preprocess, ImagePreprocess) else "text"
+
+
+def image_size_of(preprocess: Preprocess) -> int | None:
+    """Return the side of the images that a preprocess makes, in pixels, or ``None`` if it reads texts alone."""
+    if isinstance(preprocess, PairPreprocess):
+        return preprocess.image.size
+    return preprocess.size if isinstance(preprocess, ImagePreprocess) else None
 
 
 def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
@@ -170,10 +223,6 @@ def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
         raise ModelError(f"not a preprocess: {dict(data)!r} ({error}); was model.json edited?") from error
 
 
-def _texts(texts: Sequence[str] | PairInputs) -> Sequence[str]:
-    return texts.text if isinstance(texts, PairInputs) else texts
-
-
 @lru_cache(maxsize=8)
 def _clip_tokenizer(model: str) -> Any:
     import open_clip
@@ -181,11 +230,7 @@ def _clip_tokenizer(model: str) -> Any:
     return open_clip.get_tokenizer(model) if model else open_clip.SimpleTokenizer()
 
 
-@lru_cache(maxsize=8)
-def _tokenizer(name: str, padding: str, truncation: str) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side=padding, truncation_side=truncation)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+@lru_cache(maxsize=16)
+def _text_tokens(preprocess: TextPreprocess) -> TextTokens:
+    values = {key: value for key, value in vars(preprocess).items() if key != "tokenizer"}
+    return TextTokens(*tokenizer(preprocess.tokenizer), **values)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.models.preprocess import ClipTextPreprocess, TextPreprocess
+from tutelage.models.preprocess import ClipTextPreprocess, TextPreprocess, TokenizedTexts
+from tutelage.runtime.texts import TokenRows
 
 CHUNK = 4096
 """Texts that are tokenized at a time."""
@@ -22,26 +25,92 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of N texts, in the CPU's memory.
+    """The tokens of N texts, in the CPU's memory, without padding.
 
     Attributes:
-        inputs: What a text encoder reads, by name, each int32 [N, L].
-        cut: Which texts were longer than the encoder reads, bool [N].
+        rows: The tokens.
+        masked: Whether the encoder reads which of them are real; otherwise all texts have the same length.
     """
 
-    inputs: Mapping[str, npt.NDArray[np.int32]]
-    cut: npt.NDArray[np.bool_]
+    rows: TokenRows
+    masked: bool = True
 
     def __len__(self) -> int:
-        return len(self.cut)
+        return len(self.rows)
+
+    @property
+    def cut(self) -> npt.NDArray[np.bool_]:
+        """Which texts were longer than the encoder reads, bool [N]."""
+        return self.rows.cut
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each text, int64 [N]."""
+        return self.rows.lengths
 
     def of(self, rows: Rows) -> dict[str, Tensor]:
-        """Return what an encoder reads of the texts in ``rows``, each int64 [B, L], without what pads all of them."""
-        found = {name: values[rows] for name, values in self.inputs.items()}
-        if MASK in found:
-            used = found[MASK].any(axis=0)
-            found = {name: values[:, used] for name, values in found.items()}
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in found.items()}
+        """Return what an encoder reads of the texts in ``rows``, each int64 [B, L], padded to the longest of them."""
+        found = self.rows.padded(rows)
+        return {name: torch.from_numpy(values) for name, values in found.items() if self.masked or name != MASK}
+
+
+class Corpus:
+    """N texts, tokenized once for each preprocess that reads them.
+
+    Attributes:
+        texts: The texts.
+        lengths: Characters of each, int64 [N].
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self.lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        self._tokens: dict[TextPreprocess | ClipTextPreprocess, Tokens] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def tokens(self, preprocess: TextPreprocess | ClipTextPreprocess) -> Tokens:
+        """Return the texts' tokens; made in the first call for a preprocess, and kept.
+
+        Raises:
+            ModelError: There is no such tokenizer, or the template fills all of the length.
+            DataError: The template asks for pairs, and a text is none.
+        """
+        with self._lock:
+            if preprocess not in self._tokens:
+                self._tokens[preprocess] = tokenize(preprocess, self.texts)
+            return self._tokens[preprocess]
+
+
+class TextInputs(TokenizedTexts):
+    """Some texts of a corpus; a text's preprocess takes their tokens from there.
+
+    Attributes:
+        corpus: The corpus.
+        rows: Which of its texts, int64 [B].
+    """
+
+    def __init__(self, corpus: Corpus, rows: Rows) -> None:
+        self.corpus = corpus
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> TextInputs: ...
+    def __getitem__(self, index: int | slice) -> str | TextInputs:
+        if isinstance(index, slice):
+            return TextInputs(self.corpus, self.rows[index])
+        return self.corpus.texts[int(self.rows[index])]
+
+    def inputs(self, preprocess: TextPreprocess | ClipTextPreprocess) -> dict[str, Tensor]:
+        """Return what the preprocess would make of the texts, each int64 [B, L]."""
+        return self.corpus.tokens(preprocess).of(self.rows)
 
 
 def tokenize(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str]) -> Tokens:
@@ -50,17 +119,15 @@ def tokenize(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[st
     Args:
         preprocess: Of the encoder that will read them.
         texts: One or more.
+
+    Raises:
+        ModelError: There is no such tokenizer, or the template fills all of the length.
+        DataError: The template asks for pairs, and a text is none.
     """
-    parts: list[dict[str, npt.NDArray[np.int32]]] = []
-    cut: list[npt.NDArray[np.bool_]] = []
-    for start in range(0, len(texts), CHUNK):
-        some = texts[start : start + CHUNK]
-        encoded = preprocess(some)
-        cut.append(_cut(preprocess, some, encoded))
-        parts.append({name: values.numpy().astype(np.int32) for name, values in encoded.items()})
-    widest = max(part["input_ids"].shape[1] for part in parts)
-    inputs = {name: np.concatenate([_widened(part[name], widest) for part in parts]) for name in parts[0]}
-    return Tokens(inputs, np.concatenate(cut))
+    pieces = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+    if isinstance(preprocess, TextPreprocess):
+        return Tokens(TokenRows.joined([preprocess.rows(piece) for piece in pieces]))
+    return Tokens(TokenRows.joined([_clip_rows(preprocess, piece) for piece in pieces]), masked=False)
 
 
 def longest(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str]) -> int:
@@ -72,40 +139,31 @@ def longest(preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str
     """
     found = 0
     for start in range(0, len(texts), CHUNK):
-        encoded = preprocess(texts[start : start + CHUNK])
-        if bool(_full(preprocess, encoded).any()):
+        piece = texts[start : start + CHUNK]
+        if isinstance(preprocess, TextPreprocess):
+            found = max(found, int(preprocess.rows(piece).lengths.max()))
+            continue
+        ids = preprocess(piece)["input_ids"]
+        if bool(_full(ids).any()):
             return preprocess.length
-        ids = encoded["input_ids"]
-        # What is not full ends in padding, or lies beside a text that does not.
-        used = encoded[MASK].bool() if MASK in encoded else ids != ids[:, -1:]
-        found = max(found, int(used.any(0).nonzero().max()) + 1)
+        # What is not full ends in padding.
+        found = max(found, int((ids != ids[:, -1:]).any(0).nonzero().max()) + 1)
     return found
 
 
-def _cut(
-    preprocess: TextPreprocess | ClipTextPreprocess, texts: Sequence[str], encoded: Mapping[str, Tensor]
-) -> npt.NDArray[np.bool_]:
-    """Return which of some texts have more tokens than were kept of them: only those can have that are full."""
-    ids, length = encoded["input_ids"], preprocess.length
-    found = _full(preprocess, encoded).numpy().copy()
-    rows = np.flatnonzero(found)
+def _clip_rows(preprocess: ClipTextPreprocess, texts: Sequence[str]) -> TokenRows:
+    """Tokenize as CLIP does, and find texts with more tokens than were kept: only those can have that are full."""
+    ids, length = preprocess(texts)["input_ids"], preprocess.length
+    cut = _full(ids).numpy().copy()
+    rows = np.flatnonzero(cut)
     if len(rows):
-        longer = replace(preprocess, length=length + 1)([texts[row] for row in rows.tolist()])
-        if MASK in longer:
-            found[rows] = (longer[MASK].sum(1) > length).numpy()
-        else:
-            # With room for one token more, a text that was cut has another in the place of its end.
-            found[rows] = (longer["input_ids"][:, :length] != ids[torch.from_numpy(rows)]).any(1).numpy()
-    return found
+        # With room for one token more, a text that was cut has another in the place of its end.
+        longer = replace(preprocess, length=length + 1)([texts[row] for row in rows.tolist()])["input_ids"]
+        cut[rows] = (longer[:, :length] != ids[torch.from_numpy(rows)]).any(1).numpy()
+    return TokenRows(ids.numpy().astype(np.int32).ravel(), None, np.arange(len(texts) + 1) * length, cut)
 
 
-def _full(preprocess: TextPreprocess | ClipTextPreprocess, encoded: Mapping[str, Tensor]) -> Tensor:
-    """Return which texts have as many tokens as are read, or all but one of those that have no mask; bool [B]."""
-    ids = encoded["input_ids"]
-    # Without a mask: padding is at least two tokens that are alike; what is full ends in two that are not.
-    return encoded[MASK].sum(1) == preprocess.length if MASK in encoded else ids[:, -1] != ids[:, -2]
-
-
-def _widened(values: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
-    """Return rows with zeros behind them: tokens that the mask hides."""
-    return np.pad(values, ((0, 0), (0, width - values.shape[1])))
+def _full(ids: Tensor) -> Tensor:
+    """Return which texts have as many tokens as are read, or all but one; bool [B]."""
+    # Padding is at least two tokens that are alike; what is full ends in two that are not.
+    return ids[:, -1] != ids[:, -2]

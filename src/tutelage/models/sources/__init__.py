@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tutelage.errors import UnknownNameError
 from tutelage.models.model import Encoder
+from tutelage.models.preprocess import Modality
 from tutelage.models.sources import bundled_models, open_clip_models, saved_models, timm_models, transformers_models
 
 
@@ -31,12 +32,14 @@ class Source:
         build: Builds the encoder that an identifier (the name after the colon) names, in eval mode.
         check: Checks all about an identifier that needs neither building nor downloading.
         names: Lists the identifiers that exist, for suggestions and listings; empty where anybody can add some.
+        modality: Tells what an identifier's model reads, without building it.
     """
 
     summary: str
     build: _Build
     check: _Check
     names: Callable[[], list[str]]
+    modality: Callable[[str], Modality]
 
 
 SOURCES: dict[str, Source] = {
@@ -45,30 +48,35 @@ SOURCES: dict[str, Source] = {
         timm_models.build,
         timm_models.check,
         timm_models.names,
+        timm_models.modality,
     ),
     "openclip": Source(
         "image towers of CLIP-like models from open_clip: openclip:NAME/TAG",
         open_clip_models.build,
         open_clip_models.check,
         open_clip_models.names,
+        open_clip_models.modality,
     ),
     "hf": Source(
         "image and text encoders from transformers: hf:OWNER/NAME on the hub, or hf:./FOLDER",
         transformers_models.build,
         transformers_models.check,
         transformers_models.names,
+        transformers_models.modality,
     ),
     "bundled": Source(
         "weights inside Python packages, no hub needed: bundled:NAME",
         bundled_models.build,
         bundled_models.check,
         bundled_models.names,
+        bundled_models.modality,
     ),
     "run": Source(
         "models made here: the path of a run, of its model/ folder, or of the weights in it",
         saved_models.build,
         saved_models.check,
         saved_models.names,
+        saved_models.modality,
     ),
 }
 
@@ -107,6 +115,18 @@ def check_name(name: str, *, pretrained: bool, size: int | None = None, stride: 
     source.check(identifier, pretrained=pretrained, size=size, stride=stride)
 
 
+def modality(name: str) -> Modality:
+    """Return what the model that a name stands for reads, without building it.
+
+    Raises:
+        UnknownNameError: There is no such source or model; names the close ones.
+        ModelError: It is of the hub, which cannot be reached, or it reads neither images nor texts.
+        RunError: It is the path of no finished model.
+    """
+    source, identifier = _parse(name)
+    return source.modality(identifier)
+
+
 def is_path(name: str) -> bool:
     """Return whether a model's name is the path of a model made here."""
     return bool(name) and Path(name).expanduser().exists()
@@ -124,4 +144,4 @@ def _parse(name: str) -> tuple[Source, str]:
     raise UnknownNameError("model", name, exact or known, hint)
 
 
-__all__ = ["SOURCES", "Source", "build_encoder", "check_name", "is_path"]
+__all__ = ["SOURCES", "Source", "build_encoder", "check_name", "is_path", "modality"]

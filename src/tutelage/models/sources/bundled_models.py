@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
+from tutelage.models.preprocess import Modality
 from tutelage.models.sources import strides, timm_models, transformers_models
 from tutelage.models.sources.geometry import check_size, default_size
 
@@ -27,6 +28,11 @@ _TEXT = "minilm-l6"
 def names() -> list[str]:
     """Return all bundled models, installed or not."""
     return list(PACKAGES)
+
+
+def modality(identifier: str) -> Modality:
+    """Return what a bundled model reads."""
+    return "text" if identifier == _TEXT else "image"
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess
+from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess, Modality
 from tutelage.models.sources import hub, strides
 from tutelage.models.sources.geometry import (
     RANDOM_START,
@@ -138,6 +138,11 @@ def names() -> list[str]:
     import open_clip
 
     return [*open_clip.list_models(), *(f"{model}/{tag}" for model, tag in open_clip.list_pretrained())]
+
+
+def modality(identifier: str) -> Modality:
+    """Return what the models read: images."""
+    return "image"
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:

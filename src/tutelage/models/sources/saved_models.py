@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
-from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict
+from tutelage.models.preprocess import ImagePreprocess, Modality, modality_of, preprocess_from_dict
 from tutelage.models.saved import find_model, read_description
 from tutelage.models.weights import load_weights
 
@@ -15,6 +15,17 @@ from tutelage.models.weights import load_weights
 def names() -> list[str]:
     """Return nothing: paths cannot be listed."""
     return []
+
+
+def modality(identifier: str) -> Modality:
+    """Return what a finished model reads.
+
+    Raises:
+        RunError: There is none.
+        ModelError: Its description is damaged.
+    """
+    _, description = _encoder_of(identifier)
+    return modality_of(preprocess_from_dict(description["preprocess"]))
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tutelage.errors import ModelError, UnknownNameError
 from tutelage.models.model import Encoder
 from tutelage.models.outputs import Outputs
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import ImagePreprocess, Modality
 from tutelage.models.sources import hub, strides
 from tutelage.models.sources.geometry import (
     RANDOM_START,
@@ -91,6 +91,11 @@ def names() -> list[str]:
     import timm
 
     return [*timm.list_models(), *(name for name in timm.list_pretrained() if "." in name)]
+
+
+def modality(identifier: str) -> Modality:
+    """Return what the models read: images."""
+    return "image"
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:

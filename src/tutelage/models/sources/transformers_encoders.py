@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
@@ -94,8 +95,11 @@ class TextEncoder(Encoder):
         self.eval()
 
     def encode(self, inputs: Any, needs: AbstractSet[str]) -> Outputs:
-        """Run the tower on ``input_ids`` and ``attention_mask``, both [B, L]."""
+        """Run the tower on what its preprocess gives, each [B, L]."""
         inputs = {key: value.to(self.tower.device) for key, value in inputs.items()}  # tokenized on the CPU
+        assert isinstance(self.preprocess, TextPreprocess)
+        if self.preprocess.padding == "left":
+            inputs = turned(inputs)
         mask: Tensor = inputs["attention_mask"]
         config = self.tower.config
         if config.is_encoder_decoder:
@@ -104,6 +108,27 @@ class TextEncoder(Encoder):
             return Outputs(features=states[:, -1], mask=mask.bool())
         states = self.tower(**inputs).last_hidden_state
         return Outputs(features=pool(states, mask, self.pooling), mask=mask.bool())
+
+
+def takes_segments(tower: Any) -> bool:
+    """Return whether a text model reads which part of a pair a token belongs to."""
+    # Models with one type have nothing to tell apart, and GPT-2, which states none, takes the number for a word.
+    several = getattr(tower.config, "type_vocab_size", None) or 0
+    return several > 1 and "token_type_ids" in inspect.signature(tower.forward).parameters
+
+
+def turned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Move the padding of each row from its left to its right.
+
+    Every family counts positions then as for the text alone, whatever it does about padding.
+
+    Args:
+        inputs: By name, each [B, L], with an ``attention_mask``.
+    """
+    mask = inputs["attention_mask"]
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    source = (positions + mask.argmax(1, keepdim=True)) % mask.shape[1]
+    return {name: values.gather(1, source) for name, values in inputs.items()}
 
 
 def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
-from tutelage.models.preprocess import ImagePreprocess, TextPreprocess
+from tutelage.models.preprocess import ImagePreprocess, Modality, TextPreprocess
 from tutelage.models.sources import hub, strides
 from tutelage.models.sources.geometry import RANDOM_START, check_size, default_size, resampling
-from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder
+from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder, takes_segments
+from tutelage.models.tokenizers import tokenizer
 
 PROJECTED: dict[str, str] = {
     "clip": "CLIPVisionModelWithProjection",
@@ -26,6 +28,8 @@ PROJECTED: dict[str, str] = {
 SHARED: dict[str, str] = {"siglip": "SiglipVisionModel", "siglip_vision_model": "SiglipVisionModel"}
 """Image-text models whose pooled image features already are the shared embedding."""
 
+_READS: dict[str | None, Modality] = {"pixel_values": "image", "input_ids": "text"}
+
 _LENGTH = 128
 _BICUBIC = 3
 
@@ -33,6 +37,31 @@ _BICUBIC = 3
 def names() -> list[str]:
     """Return nothing: any repository or folder will do."""
     return []
+
+
+@lru_cache(maxsize=32)
+def modality(identifier: str) -> Modality:
+    """Return what a repository's or a folder's model reads, by the class of its configuration.
+
+    Raises:
+        ModelError: It cannot be had, or it reads neither images nor texts.
+    """
+    from transformers import MODEL_MAPPING
+
+    check(identifier, pretrained=False, size=None)
+    folder = Path(identifier).expanduser()
+    path = str(folder) if folder.is_dir() else identifier
+    name = f"hf:{identifier}"
+    with hub.failures(name, path):
+        config, _ = _config(path, name)
+        if config.model_type in {**PROJECTED, **SHARED} or hasattr(config, "vision_config"):
+            return "image"
+        kinds = MODEL_MAPPING.get(type(config), None)
+    kind = kinds[0] if isinstance(kinds, tuple) else kinds
+    found: Modality | None = _READS.get(getattr(kind, "main_input_name", None))
+    if found is None:
+        raise _neither(name, config)
+    return found
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
@@ -97,11 +126,8 @@ def build_from(
     Raises:
         ModelError: It cannot be had, is no image or text encoder, or cannot be given the stride.
     """
-    import transformers
-
     with hub.failures(name, path):
-        local = Path(path).is_dir() or hub.cache_only(name, path)
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=local)
+        config, local = _config(path, name)
         if hasattr(config, "vision_config") and config.model_type not in {**PROJECTED, **SHARED}:
             raise ModelError(f"{name} is a {config.model_type} model of images and text; its towers cannot be split")
         tower = _load(path, config, pretrained=pretrained, local=local)
@@ -121,9 +147,22 @@ def build_from(
             limit = getattr(config, "max_position_embeddings", None) or _LENGTH
             if size is not None and size > limit:
                 raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
-            texts = TextPreprocess(path, length=size or min(_LENGTH, limit))
+            tokenizer(path)  # that it cannot be had should be known now
+            texts = TextPreprocess(path, length=size or min(_LENGTH, limit), segments=takes_segments(tower))
             return TextEncoder(name, tower, texts, pooling=_pooling(path, config, local=local), **facts)
-    raise ModelError(f"{name} is a {config.model_type} model, which encodes neither images nor text alone")
+    raise _neither(name, config)
+
+
+def _config(path: str, name: str) -> tuple[Any, bool]:
+    """Return a model's configuration, and whether nothing but local files is to be asked for."""
+    from transformers import AutoConfig
+
+    local = Path(path).is_dir() or hub.cache_only(name, path)
+    return AutoConfig.from_pretrained(path, local_files_only=local), local
+
+
+def _neither(name: str, config: Any) -> ModelError:
+    return ModelError(f"{name} is a {config.model_type} model, which encodes neither images nor text alone")
 
 
 def _load(path: str, config: Any, *, pretrained: bool, local: bool) -> Any:
