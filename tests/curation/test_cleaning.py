@@ -16,8 +16,7 @@ GALLERY = 200
 
 def candidates(crops: int = 1) -> Candidates:
     similarity = np.random.default_rng(0).random((4, GALLERY), dtype=np.float32)
-    originals = np.arange(GALLERY) // crops
-    return Candidates(GALLERY, nearest(similarity, GALLERY), originals, one_each=crops > 1)
+    return Candidates(GALLERY, nearest(similarity, GALLERY), crops)
 
 
 def repeated(images: IntArray) -> IntArray:

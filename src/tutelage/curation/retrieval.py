@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tutelage.curation.cleaning import SPARE, select_clean
 from tutelage.curation.embeddings import Embeddings
 from tutelage.curation.neighbors import FloatArray, Neighbors, SearchDepthError
@@ -86,10 +84,8 @@ class Retrieval:
         return 2 * math.ceil((1 + SPARE) * size / queries) * self._items.cutting.count
 
     def _candidates(self, depth: int) -> Candidates:
-        crops = self._items.cutting.policy is not None
-        originals = self._items.images(np.arange(len(self._items))) if crops else None
         if self._queries:
             depth = min(depth, len(self._items))
             if self._neighbors is None or self._neighbors.depth < depth:
                 self._neighbors = self._search(self._queries, self._items, depth)
-        return Candidates(len(self._items), self._neighbors, originals, one_each=crops)
+        return Candidates(len(self._items), self._neighbors, self._items.cutting.count)

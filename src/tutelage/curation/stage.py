@@ -76,6 +76,7 @@ def curate(
     task, sizes = task_of(recipe, data), encoder_sizes(recipe, data)
     decisions = read_decisions(run.folder)
     unread = () if settings.probed else ("sizes", "most", "probe")
+    version = STRATEGIES[settings.strategy].version
     inputs = {
         "curation": CURATION,
         "curate": settings.model_dump(mode="json", exclude={"encoders", "input_size", *unread}),
@@ -87,6 +88,7 @@ def curate(
         "seed": recipe.seed,
         "decisions": fingerprint_of(decisions),
         **({"quality": probe_inputs(recipe, data)} if settings.probed else {}),
+        **({"selection": version} if version > 1 else {}),
     }
     place = Place(recipe.store.root(run.folder), recipe.store.max_bytes, here.device, progress, engine)
     work = functools.partial(_work, recipe, data, task, sizes, run, here, place)

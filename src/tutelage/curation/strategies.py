@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -11,6 +11,9 @@ import numpy as np
 from tutelage.curation.neighbors import FloatArray, Neighbors, SearchDepthError
 from tutelage.data.samples import IntArray
 from tutelage.errors import RecipeError
+
+DRAWN = 1024
+"""Numbers that are drawn at a time, at least."""
 
 
 class TooFewItemsError(RecipeError):
@@ -32,22 +35,19 @@ class Candidates:
     Attributes:
         gallery: Items in the gallery.
         neighbors: Of the queries; ``None`` only where none are asked for.
-        originals: A number for the image that each item was cut from, int64 [gallery]; ``None`` where each item is an
-            image of its own, whose number is its row.
-        excluded: Numbers of the images of which nothing may be taken: duplicates and leaks.
-        one_each: Whether an image is taken once at most, as its best crop: the crops of an image count as one
-            neighbor, as near as the nearest of them.
+        crops: Items of each image, which follow each other. An image is taken once at most, as its best crop: its
+            crops count as one neighbor, as near as the nearest of them.
+        excluded: Numbers of the images of which nothing may be taken: duplicates and leaks; each once.
     """
 
     gallery: int
     neighbors: Neighbors | None = None
-    originals: IntArray | None = None
+    crops: int = 1
     excluded: IntArray | None = None
-    one_each: bool = False
 
     def images(self, rows: IntArray) -> IntArray:
         """Return the numbers of the images that items were cut from."""
-        return rows if self.originals is None else np.asarray(self.originals[rows], dtype=np.int64)
+        return rows // self.crops
 
     def allowed(self, rows: IntArray) -> IntArray:
         """Return the rows of which nothing speaks against taking them, in their order."""
@@ -62,8 +62,7 @@ class Candidates:
 
     def available(self) -> int:
         """Return how many items can be selected at most."""
-        rows = self.allowed(np.arange(self.gallery))
-        return len(np.unique(self.images(rows))) if self.one_each else len(rows)
+        return self.gallery // self.crops - (0 if self.excluded is None else len(self.excluded))
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,21 @@ class Strategy:
         queries: What the gallery is compared with.
         select: The selection itself.
         balanced: Whether each query gets as much as the others, so that there must be no more of them than items.
+        version: Of what it selects, all else being the same.
     """
 
     summary: str
     queries: Literal["nothing", "images", "texts"]
     select: Select
     balanced: bool = False
+    version: int = 1
 
 
 def random_items(candidates: Candidates, size: int, *, seed: int) -> Selection:
-    """Select at random, each item as likely as any other; where an image is taken once, each image.
+    """Select at random, each image as likely as any other, and each of its crops.
 
-    With the same seed a smaller selection is the beginning of a larger one. Memory is a row number an item.
+    With the same seed a smaller selection is the beginning of a larger one. Memory is that of the selection and of
+    what is excluded, however large the gallery.
 
     Args:
         candidates: What to select from; no neighbors are read.
@@ -118,11 +120,13 @@ def random_items(candidates: Candidates, size: int, *, seed: int) -> Selection:
     """
     _check_size(candidates, size)
     rng = np.random.default_rng(seed)
-    rows = candidates.allowed(rng.permutation(candidates.gallery))
-    if candidates.one_each:
-        _, first = np.unique(candidates.images(rows), return_index=True)
-        rows = rng.permutation(rows[first])
-    return Selection(rows[:size])
+    found, count = list[IntArray](), 0
+    for images in _in_random_order(candidates.gallery // candidates.crops, rng):
+        found.append(candidates.allowed(images * candidates.crops + rng.integers(candidates.crops, size=len(images))))
+        count += len(found[-1])
+        if count >= size:
+            break
+    return Selection(np.concatenate(found)[:size])
 
 
 def best_matches(candidates: Candidates, size: int, *, seed: int) -> Selection:
@@ -204,7 +208,7 @@ def balanced(candidates: Candidates, size: int, *, seed: int) -> Selection:
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "random": Strategy("any items", "nothing", random_items),
+    "random": Strategy("any items", "nothing", random_items, version=2),
     "best-matches": Strategy("what is nearest to any labeled image", "images", best_matches),
     "query-balanced": Strategy("equally many of the nearest of each labeled image", "images", balanced, True),
     "query-balanced-text": Strategy("equally many of the nearest of each prompt on a class", "texts", balanced, True),
@@ -214,13 +218,13 @@ STRATEGIES: Mapping[str, Strategy] = {
 
 @dataclass(frozen=True)
 class Entries:
-    """Neighbors that may be taken, query after query, nearest first; an image once a query where it is taken once.
+    """Neighbors that may be taken, query after query, nearest first; an image once a query.
 
     Attributes:
         query: Which, int64 [M].
         rank: From 0, among those of the query, int64 [M].
         row: Of the gallery, int64 [M].
-        image: What may be taken once: the number of the image, or the row, int64 [M].
+        image: Number of the image that it was cut from, int64 [M].
         similarity: To the query, float32 [M].
     """
 
@@ -239,16 +243,31 @@ def entries(candidates: Candidates, neighbors: Neighbors) -> Entries:
     if candidates.excluded is not None:
         keep = ~np.isin(image, candidates.excluded)
         query, row, similarity, image = query[keep], row[keep], similarity[keep], image[keep]
-    if candidates.one_each:
+    if candidates.crops > 1:
         # Stable, so that the nearest crop comes first.
         order = np.lexsort((image, query))
         repeated = (np.diff(image[order], prepend=-1) == 0) & (np.diff(query[order], prepend=-1) == 0)
         keep = np.sort(order[~repeated])
         query, row, similarity, image = query[keep], row[keep], similarity[keep], image[keep]
-    else:
-        image = row
     starts = np.searchsorted(query, np.arange(len(neighbors.rows)))
     return Entries(query, np.arange(len(query)) - starts[query], row, image, similarity)
+
+
+def _in_random_order(count: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Yield the numbers from 0 up to a limit in random order, some at a time.
+
+    What was drawn before is left out until half are drawn, and the others are shuffled then: memory is that of what
+    was yielded.
+    """
+    seen = np.empty(0, dtype=np.int64)
+    while 2 * len(seen) < count:
+        # Twice as many each time, so that leaving out takes about as long as drawing.
+        new = rng.integers(count, size=max(DRAWN, len(seen)))
+        new = new[_first_of_each(new)]
+        new = new[~np.isin(new, seen)]
+        seen = np.concatenate([seen, new])
+        yield new
+    yield rng.permutation(np.setdiff1d(np.arange(count), seen, assume_unique=True))
 
 
 def _first_of_each(values: IntArray) -> IntArray:
@@ -267,7 +286,7 @@ def _check_size(candidates: Candidates, size: int) -> None:
         raise RecipeError(f"expected a transfer set of one item or more, got {size}")
     available = candidates.available()
     if size > available:
-        what = "images" if candidates.one_each else "items"
+        what = "images" if candidates.crops > 1 else "items"
         raise TooFewItemsError(
             f"{size} {what} are asked for, but the gallery of {candidates.gallery} items has {available} "
             f"that may be taken; select {available} or fewer",
