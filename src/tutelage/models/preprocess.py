@@ -32,6 +32,9 @@ Fit = Literal["center", "letterbox"]
 Modality = Literal["image", "text", "pair"]
 """What a model reads: images, texts, or an image and a text together."""
 
+TEXTUAL: dict[Modality, str] = {"image": "images", "text": "texts", "pair": "pairs"}
+"""The same in words for people."""
+
 
 @dataclass(frozen=True)
 class ImagePreprocess:
@@ -94,6 +97,7 @@ class TextPreprocess:
         padding: Side on which short texts are padded.
         truncation: Side on which long texts are cut.
         segments: Whether the model reads which part of a pair a token belongs to.
+        limit: Most tokens that the model reads; ``None`` if it reads any number.
 
     Raises:
         ModelError: The template has no place for the text, or too many.
@@ -105,6 +109,7 @@ class TextPreprocess:
     padding: Side = "right"
     truncation: Side = "right"
     segments: bool = False
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         check_template(self.template)
@@ -127,6 +132,14 @@ class TextPreprocess:
         """Tokenize texts without padding; the errors are the same."""
         return _text_tokens(self).rows(texts)
 
+    def check(self) -> None:
+        """Check that the tokenizer is there and that the template leaves room for a text.
+
+        Raises:
+            ModelError: It is not, or does not.
+        """
+        _text_tokens(self).check()
+
 
 @dataclass(frozen=True)
 class ClipTextPreprocess:
@@ -147,7 +160,7 @@ class ClipTextPreprocess:
         if isinstance(texts, TokenizedTexts):
             return texts.inputs(self)
         plain = [" ".join(part for part in parts(cleaned(text)) if part is not None) for text in texts]
-        return {"input_ids": _clip_tokenizer(self.model)(plain, self.length)}
+        return {"input_ids": clip_tokenizer(self.model)(plain, self.length)}
 
 
 @dataclass(frozen=True)
@@ -224,7 +237,8 @@ def preprocess_from_dict(data: Mapping[str, Any]) -> Preprocess:
 
 
 @lru_cache(maxsize=8)
-def _clip_tokenizer(model: str) -> Any:
+def clip_tokenizer(model: str) -> Any:
+    """Return open_clip's tokenizer of a model, or CLIP's own for an empty name."""
     import open_clip
 
     return open_clip.get_tokenizer(model) if model else open_clip.SimpleTokenizer()
@@ -232,5 +246,5 @@ def _clip_tokenizer(model: str) -> Any:
 
 @lru_cache(maxsize=16)
 def _text_tokens(preprocess: TextPreprocess) -> TextTokens:
-    values = {key: value for key, value in vars(preprocess).items() if key != "tokenizer"}
+    values = {key: value for key, value in vars(preprocess).items() if key not in ("tokenizer", "limit")}
     return TextTokens(*tokenizer(preprocess.tokenizer), **values)
