@@ -16,7 +16,7 @@ TEMPLATES: dict[str, str] = {
     "rte": "Sentence 1: {text}\nSentence 2: {text_pair}\nDoes Sentence 1 entail Sentence 2? Answer:",
 }
 """The prompts of Qiu et al. (2024), appendix A.2. Blanks after line breaks and at the ends, which the page shows, are
-taken for its typesetting: to a tokenizer of bytes a blank at the end is a token of its own, which texts hold nowhere."""
+taken for its typesetting: to a tokenizer of bytes a blank at the end is a token of its own, which no text holds."""
 
 
 def template_of(name: str) -> str:

@@ -203,6 +203,15 @@ class TextTokens:
             self.padding,
         )
 
+    def check(self) -> None:
+        """Check that the template leaves room for a text, or for one of each where it takes two.
+
+        Raises:
+            ModelError: It does not.
+        """
+        word = "word " * self.length
+        self.rows([paired(word, word) if TEXT_PAIR in self.template else word])
+
     def _kept(self, encoding: Any, spans: Sequence[tuple[int, int, int]]) -> list[int]:
         """Return which tokens of a row that is too long stay: all that are not the texts', and as many of those."""
         places = list(zip(encoding.sequence_ids, encoding.offsets, strict=True))

@@ -117,6 +117,15 @@ def takes_segments(tower: Any) -> bool:
     return several > 1 and "token_type_ids" in inspect.signature(tower.forward).parameters
 
 
+def text_limit(tower: Any) -> int | None:
+    """Return how many tokens a text model reads at most, or ``None`` where nothing limits it but memory."""
+    stated = max(0, getattr(tower.config, "max_position_embeddings", None) or 0)  # XLNet says -1 for any number
+    positions = getattr(getattr(tower, "embeddings", None), "position_embeddings", None)
+    # RoBERTa and its kin count positions from behind the one of padding.
+    padding = getattr(positions, "padding_idx", None)
+    return stated - padding - 1 if stated and padding is not None else stated or None
+
+
 def turned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Move the padding of each row from its left to its right.
 
@@ -138,7 +147,8 @@ def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
     positions = torch.arange(mask.shape[1], device=mask.device)
     chosen = (mask * positions).argmax(1) if pooling == "last" else mask.argmax(1)
-    return states[torch.arange(len(states), device=mask.device), chosen]
+    # Not len(), which a trace would take for a number that never changes.
+    return states[torch.arange(states.shape[0], device=mask.device), chosen]
 
 
 def drop_tanh_pooler(tower: Any) -> None:

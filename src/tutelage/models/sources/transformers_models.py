@@ -14,7 +14,7 @@ from tutelage.models.model import Encoder
 from tutelage.models.preprocess import ImagePreprocess, Modality, TextPreprocess
 from tutelage.models.sources import hub, strides
 from tutelage.models.sources.geometry import RANDOM_START, check_size, default_size, resampling
-from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder, takes_segments
+from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder, takes_segments, text_limit
 from tutelage.models.tokenizers import tokenizer
 
 PROJECTED: dict[str, str] = {
@@ -144,11 +144,12 @@ def build_from(
         if tower.main_input_name == "input_ids":
             if stride is not None:
                 raise strides.refusal(name, stride)
-            limit = getattr(config, "max_position_embeddings", None) or _LENGTH
-            if size is not None and size > limit:
+            limit = text_limit(tower)
+            if size is not None and limit is not None and size > limit:
                 raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
             tokenizer(path)  # that it cannot be had should be known now
-            texts = TextPreprocess(path, length=size or min(_LENGTH, limit), segments=takes_segments(tower))
+            length = size or min(_LENGTH, limit or _LENGTH)
+            texts = TextPreprocess(path, length=length, segments=takes_segments(tower), limit=limit)
             return TextEncoder(name, tower, texts, pooling=_pooling(path, config, local=local), **facts)
     raise _neither(name, config)
 
