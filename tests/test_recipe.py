@@ -300,6 +300,10 @@ NOT_GIVEN = {
     "curate",
     "data.classes",
     "data.ignore",
+    "data.columns",
+    "text.template",
+    "text.student_length",
+    "text.teacher_length",
 }
 PRETRAINING = [name for name, method in METHODS.items() if method.pretrains]
 

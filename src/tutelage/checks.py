@@ -8,13 +8,15 @@ from tutelage.data.readers import check_data
 from tutelage.data.samples import Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import folds, share_of
+from tutelage.errors import ModelError, RecipeError
 from tutelage.methods import METHODS
 from tutelage.methods.contrast import check_contrast
 from tutelage.methods.pairs import check_towers
 from tutelage.methods.pseudo_label import check_unlabeled
 from tutelage.methods.self_distill import check_self_distillation
 from tutelage.methods.targets import planned_bytes
-from tutelage.models.sources import check_name
+from tutelage.models.preprocess import TEXTUAL
+from tutelage.models.sources import check_name, modality
 from tutelage.recipe import Recipe
 from tutelage.tasks import TASKS
 from tutelage.training.distributed import pick_device
@@ -52,7 +54,7 @@ def prepare(recipe: Recipe, *, curates: bool = False) -> PreparedData:
     curates = curates or recipe.curates
     if curates:
         check_gallery(recipe)
-    data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task)
+    data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task, modality=recipe.modality)
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)
     if curates:
@@ -102,17 +104,38 @@ def check_models(recipe: Recipe) -> None:
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelError: It has no weights, its package is missing, a size does not fit, or a method wants texts read that
-            the model cannot read.
+        ModelError: It has no weights, its package is missing, a size does not fit, a method wants texts read that
+            the model cannot read, or a teacher reads something else than the student.
+        RecipeError: A method is not for what the student reads.
     """
     found = (METHODS[name].pairing for name in (recipe.method, *recipe.baselines))
     check_towers(recipe, {pairing for pairing in found if pairing is not None})
     kinds = [(recipe.views, TASKS[recipe.task].stride), *([(recipe.plain().views, None)] if recipe.dense else [])]
     for views, stride in kinds:
         for name in recipe.teachers:
-            check_name(name, pretrained=True, size=views.teacher_size, stride=stride)
+            size = None if modality(name) == "text" else views.teacher_size
+            check_name(name, pretrained=True, size=size, stride=stride)
         pretrained = recipe.start == "pretrained"
         check_name(recipe.student, pretrained=pretrained, size=views.student_size, stride=stride)
+    _check_modality(recipe)
+
+
+def _check_modality(recipe: Recipe) -> None:
+    reads, what = recipe.modality, TEXTUAL[recipe.modality]
+    if recipe.dense and reads != "image":
+        raise RecipeError(f"student: {recipe.student} reads {what}, and {recipe.task} is about the pixels of images")
+    for name in (recipe.method, *recipe.baselines):
+        if reads not in METHODS[name].reads:
+            able = ", ".join(key for key, each in METHODS.items() if reads in each.reads)
+            student = f"the student {recipe.student} reads {what}"
+            raise RecipeError(f"method {name!r}: {student}, for which there are {able}")
+    for teacher in recipe.teachers:
+        theirs = modality(teacher)
+        if theirs != reads and reads != "pair":
+            raise ModelError(
+                f"teacher: {teacher} reads {TEXTUAL[theirs]}, and the student {recipe.student} reads {what}; name a "
+                "teacher that reads the same"
+            )
 
 
 def resolve(recipe: Recipe, data: PreparedData) -> Recipe:

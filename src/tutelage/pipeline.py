@@ -230,6 +230,8 @@ def make_job(
 
 def _packs(recipe: Recipe, data: PreparedData, folder: Path, progress: Progress) -> Packs:
     """Return the images of a run's training data, to be decoded once when first needed."""
+    if recipe.modality == "text":
+        return Packs(recipe.store.root(folder), 0, (), progress)  # there are no images
     method, every = METHODS[recipe.method], [METHODS[name] for name in (recipe.method, *recipe.baselines)]
     pools, targets = [data.labeled], 0
     if any(each.needs_pretraining for each in every) and data.pretraining is not None:

@@ -24,8 +24,10 @@ from tutelage.methods.pretrain import PretrainSettings
 from tutelage.methods.pseudo_label import PseudoLabelSettings, check_pseudo_labels
 from tutelage.methods.regularizers import RegularizeSettings
 from tutelage.methods.self_distill import DinoSettings
+from tutelage.models.preprocess import Modality
 from tutelage.models.sizes import native_size
-from tutelage.models.sources import is_path
+from tutelage.models.sources import is_path, modality
+from tutelage.models.text_settings import TextSettings
 from tutelage.settings import Settings
 from tutelage.store.settings import StoreSettings
 from tutelage.tasks import TASKS
@@ -50,7 +52,8 @@ class Recipe(Settings):
         held_out: Share of the labels of each class to hold out once instead; if not given, a fifth from 1,000 labels
             on.
         baselines: Methods run beside this one on the same student, data and start, for comparison.
-        views: Sizes and augmentation.
+        views: Sizes and augmentation of images.
+        text: How texts are read.
         pretraining_views: Those of pretrainings that know nothing of the task, where that is told for every pixel;
             else they have those of ``views``.
         decoder: The head of models that tell every pixel.
@@ -81,6 +84,7 @@ class Recipe(Settings):
     held_out: float | None = Field(default=None, gt=0, lt=1)
     baselines: tuple[str, ...] = ()
     views: ViewSettings = ViewSettings()
+    text: TextSettings = TextSettings()
     pretraining_views: ViewSettings | None = None
     decoder: DecoderSettings = DecoderSettings()
     adapt: AdaptSettings = AdaptSettings()
@@ -118,6 +122,16 @@ class Recipe(Settings):
         """Whether every pixel is told apart."""
         return TASKS[self.task].stride is not None
 
+    @property
+    def modality(self) -> Modality:
+        """What a run is about: what its student reads.
+
+        Raises:
+            UnknownNameError: There is no such student.
+            ModelError: Its configuration cannot be had.
+        """
+        return modality(self.student)
+
     def plain(self) -> Recipe:
         """Return the recipe as pretrainings read it that know nothing of the task."""
         return self.model_copy(update={"views": self.pretraining_views or ViewSettings()}) if self.dense else self
@@ -145,12 +159,12 @@ class Recipe(Settings):
             ModelError: A teacher to mimic is no CLIP model.
         """
         start = self.start or ("pretrained" if is_path(self.student) else METHODS[self.method].start)
-        dense = self.dense
+        dense, texts = self.dense, self.modality == "text"
 
         def finetune(method: str, settings: FinetuneSettings) -> FinetuneSettings:
             kept = start == "pretrained"
             pretrained = METHODS[method].pretrains or kept
-            return settings.resolved(labels, pretrained=pretrained, kept=kept, dense=dense)
+            return settings.resolved(labels, pretrained=pretrained, kept=kept, dense=dense, texts=texts)
 
         def shapes() -> Shapes:
             lesson = METHODS[self.method].lesson or LESSONS["logits"]
@@ -171,13 +185,14 @@ class Recipe(Settings):
                 "views": views,
                 "pretraining_views": seen.pretraining_views,
                 "decoder": seen.decoder,
-                "adapt": self.adapt.resolved(labels, dense=dense),
+                "adapt": self.adapt.resolved(labels, dense=dense, texts=texts),
                 "pretrain": self.pretrain.resolved(max(pretraining, 1)),
                 "distill": self.distill.resolved(
                     max(transfer, 1),
                     shapes=shapes,
                     max_bytes=self.store.max_bytes,
                     most=DENSE_BATCH if dense else None,
+                    texts=texts,
                 ),
                 "dino": self.dino.resolved(max(transfer, 1), student=self.student, views=plain),
                 "clip": self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes),
@@ -197,6 +212,8 @@ class Recipe(Settings):
             short_side: In pixels.
             plain: Whether they are for what knows nothing of the task.
         """
+        if self.modality == "text":
+            return self.views.of_texts()
         natives = [native_size(name) for name in self.teachers]
         free = [native for native in natives if native is not None]  # several share a size if all of them take any
         native = min(free) if free and len(free) == len(natives) else None

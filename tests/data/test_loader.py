@@ -9,7 +9,8 @@ import torch
 
 from tutelage.data import loader as loader_module
 from tutelage.data.batch import Batch
-from tutelage.data.loader import Loader, ViewGroup, epoch_order
+from tutelage.data.loader import Loader, ViewGroup
+from tutelage.data.order import epoch_order
 from tutelage.data.prefetch import prefetched
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, RecipeError
@@ -228,7 +229,7 @@ def test_no_two_views_of_a_sample_are_drawn_alike() -> None:
 def test_texts_are_given_as_they_are() -> None:
     texts = Samples(("a", "b", "c"), texts=["one", "two", "three"])
     batch = next(loader(samples=texts).batches(0, 1))
-    assert batch.inputs["view"] == [texts.texts[row] for row in batch.indices]
+    assert list(batch.inputs["view"]) == [texts.texts[row] for row in batch.indices]
 
 
 def test_pairs_keep_each_text_with_its_image() -> None:

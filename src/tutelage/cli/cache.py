@@ -67,7 +67,8 @@ def _planned(found: Mapping[str, Any]) -> RenderableType:
     for name, rate in found["rates"].items():
         rates.add_row(words[name], whole(round(rate)))
     stores = table("stored", "size", "made in")
-    stores.add_row(f"{whole(images)} images", size(found["packs"]["bytes"]), duration(found["packs"]["seconds"]))
+    if found["packs"]["bytes"]:
+        stores.add_row(f"{whole(images)} images", size(found["packs"]["bytes"]), duration(found["packs"]["seconds"]))
     stores.add_row(
         f"{plural(views, 'view')} of each, {', '.join(found['forms'].values())}",
         size(found["targets"]["bytes"]),

@@ -74,20 +74,22 @@ class Pooled(Objective):
 
 
 class Bench:
-    """Some labeled images, on which models are timed; ``viewing`` and ``decoding`` are seconds an image."""
+    """Some labeled samples, on which models are timed; ``viewing`` and ``decoding`` are seconds an image."""
 
     def __init__(self, job: Job) -> None:
         # Of a dense task as many as its trainings take: each is the work of many that are told as a whole.
         self._job, self._count = job, min(DENSE_BATCH if job.dense else IMAGES, len(job.labeled))
         rows = np.arange(self._count)
         self._some = job.labeled.subset(rows)
-        settings = job.recipe.views
-        assert settings.size is not None
-        assert self._some.images is not None
-        self._images = DecodedImages(self._some.images, short_side(settings.size))
-        self._masks = job.packs.masks(self._some, short_side(settings.size)) if job.dense else None
+        size, images = job.recipe.views.size, self._some.images
+        self._images: DecodedImages | None = None
+        self.decoding = 0.0
+        if images is not None:
+            assert size is not None
+            decoded = self._images = DecodedImages(images, short_side(size))
+            self.decoding = median_seconds(lambda: decoded.get(rows), SECONDS) / self._count
+        self._masks = job.packs.masks(self._some, short_side(size or 0)) if job.dense else None
         loader = self._loader(self._count)
-        self.decoding = median_seconds(lambda: self._images.get(rows), SECONDS) / self._count
         whole = median_seconds(lambda: list(loader.view(0, rows)), SECONDS) / self._count
         self.viewing = max(0.0, whole - self.decoding)
         self._batch = next(loader.view(0, rows)).to(job.world.device)
@@ -203,10 +205,9 @@ class Bench:
     ) -> Loader:
         settings, device = self._job.recipe.views, self._job.world.device
         assert settings.policy is not None
-        assert settings.size is not None
         return Loader(
             samples or self._some,
-            groups or {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)},
+            groups or {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size or 0)},
             batch_size=batch_size,
             seed=0,
             images=self._images,

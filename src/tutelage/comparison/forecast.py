@@ -17,7 +17,7 @@ from tutelage.methods import METHODS
 from tutelage.methods.fit import SupervisedSettings
 from tutelage.methods.job import Job
 from tutelage.methods.probe import augmented_views
-from tutelage.methods.regularizers import REGULARIZERS
+from tutelage.methods.regularizers import betas_of
 from tutelage.recipe import Recipe
 
 NOTHING = Spent(0.0, 0.0)
@@ -84,7 +84,7 @@ def stage_cost(name: str, job: Job, speeds: Speeds) -> Spent:
         return times(len(recipe.finetune.rates), _choosing(job, recipe.finetune, "student", speeds))
     if name == "finetune" and "rate" in METHODS[recipe.method].stages:
         held = METHODS[recipe.method].held
-        betas = recipe.regularize.betas or REGULARIZERS[held].betas if held else ()
+        betas = betas_of(held, recipe.regularize, recipe.modality) if held else ()
         once = _once(job, recipe.finetune, "student", speeds)
         return total((times(len(betas), _choosing(job, recipe.finetune, "student", speeds)), once))
     if name == "finetune":

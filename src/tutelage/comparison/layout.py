@@ -70,7 +70,8 @@ class Layout:
                 check_gallery(recipe.model_copy(update={"data": data[name], "curate": place}))
         self.grid, self._asked = grid, recipe
         self._check_models(lambda cell: recipe_of(recipe, grid, cell))
-        read = {each.transfer: read_parts(each, task=recipe.task) for each in _different(data.values())}
+        kind: dict[str, Any] = {"task": recipe.task, "modality": recipe.modality}
+        read = {each.transfer: read_parts(each, **kind) for each in _different(data.values())}
         self._data = {name: read[settings.transfer] for name, settings in data.items()}
         first = self._any
         assert first.test is not None
@@ -84,7 +85,8 @@ class Layout:
             curating = self._curating(cell)
             assert curating is not None
             check_queries(curating, self._drawn_data(cell))
-        self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1)))
+        images = first.labeled.images is not None
+        self._side = int(np.median(sampled_sizes(first.labeled).min(axis=1))) if images else 0
         self.recipe = recipe.with_views(self._side)
         self._check_models(self._recipe)
         self._folder, self._here = folder, here

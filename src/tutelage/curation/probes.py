@@ -204,6 +204,7 @@ def _probe(job: Job, adapted: Mapping[str, Stage], teacher: Callable[[], Model],
     def work(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         settings, cost = recipe.distill, Cost()
         assert settings.batch_size is not None
+        assert settings.learning_rate is not None
         with measured(cost, job.world.device):
             taught, student = teacher(), job.new_student()
             shapes = LESSON.shapes_of(taught, len(job.labeled.classes))

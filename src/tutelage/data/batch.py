@@ -46,18 +46,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on ``device``; texts stay as they are."""
-
-        def move(value: RawInputs) -> RawInputs:
-            if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
-            if isinstance(value, PairInputs):
-                return PairInputs(value.image.to(device, non_blocking=True), value.text)
-            return value
-
         return replace(
             self,
-            inputs={name: move(value) for name, value in self.inputs.items()},
+            inputs={name: moved_to(value, device) for name, value in self.inputs.items()},
             indices=self.indices.to(device),
             targets=None if self.targets is None else self.targets.to(device),
             valid=None if self.valid is None else self.valid.to(device),
         )
+
+
+def moved_to(inputs: RawInputs, device: torch.device) -> RawInputs:
+    """Return raw views with their tensors on ``device``; texts stay as they are."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device, non_blocking=True)
+    if isinstance(inputs, PairInputs):
+        return PairInputs(inputs.image.to(device, non_blocking=True), inputs.text)
+    return inputs

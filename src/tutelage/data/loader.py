@@ -16,10 +16,12 @@ from torch.nn import functional as F
 from tutelage.data.batch import Batch
 from tutelage.data.images import DecodedImages, Images, short_side
 from tutelage.data.masks import Masks
+from tutelage.data.order import bucketed, epoch_order
 from tutelage.data.prefetch import prefetched
 from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, RecipeError
 from tutelage.models.preprocess import PairInputs, RawInputs
+from tutelage.models.tokens import Corpus, TextInputs
 from tutelage.views import mix, mix_targets, pairing, placed, render, render_dense, sample_views
 from tutelage.views.policy import ViewPolicy, Views
 
@@ -48,7 +50,8 @@ class Loader:
     """Batches of views of some samples, epoch after epoch.
 
     Order and views are pure functions of (seed, epoch), so a resumed run sees what an uninterrupted one would
-    have. When views are mixed, partners are put in the same batch: each is rendered once.
+    have. When views are mixed, partners are put in the same batch: each is rendered once. Batches of texts alone are
+    of about equally long ones.
 
     Args:
         samples: What to load; images, texts, or both.
@@ -121,6 +124,7 @@ class Loader:
         self._workers = 1 if inline else min(MOST_WORKERS, torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self._workers, "views", torch.set_num_threads, (1,))
         self._targets = None if samples.targets is None else torch.from_numpy(np.ascontiguousarray(samples.targets))
+        self._corpus = None if samples.texts is None else Corpus(samples.texts)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps ``start`` to ``stop``, through as many epochs as that takes."""
@@ -135,6 +139,9 @@ class Loader:
         view = number if self.views is None else number % self.views
         partners = self._partners(view)
         order = epoch_order(len(self.samples), number, seed=self._seed, partners=partners)
+        if self._images is None and self._corpus is not None:
+            rng = np.random.default_rng([self._seed, number, 1])
+            order = bucketed(order, self._corpus.lengths, self.batch_size, rng)
         for step in range(start, self.steps_per_epoch):
             rows = np.resize(order, max(len(order), self.batch_size))[step * self.batch_size :][: self.batch_size]
             part = self.batch_size // self._world
@@ -157,6 +164,8 @@ class Loader:
         partners = self._partners(number)
         if partners is not None:  # pairs side by side: partners in the same batch are rendered once
             rows = rows[np.argsort(np.minimum(rows, partners[rows]), kind="stable")]
+        if self._images is None and self._corpus is not None:
+            rows = rows[np.argsort(self._corpus.lengths[rows], kind="stable")]
         for start in range(0, len(rows), self.batch_size):
             yield self._batch(rows[start : start + self.batch_size], number, partners)
 
@@ -180,9 +189,9 @@ class Loader:
                     images, classes, valid = self._render_dense(group, rows, first, pictures, masks)
                     targets = targets if classes is None else classes
                 first += group.count
-            texts = None if self.samples.texts is None else [self.samples.texts[row] for row in rows] * group.count
+            texts = None if self._corpus is None else TextInputs(self._corpus, np.tile(rows, group.count))
             if images is None:
-                inputs[name] = texts or []
+                inputs[name] = [] if texts is None else texts
             else:
                 inputs[name] = images if texts is None else PairInputs(images, texts)
         counts = {name: group.count for name, group in self.groups.items()}
@@ -283,16 +292,6 @@ class Loader:
         if self._device is not None and self._device.type != "cpu":
             return [work(slice(None))]  # the device works on all of them at once
         return list(self._share(work, rows))
-
-
-def epoch_order(count: int, epoch: int, *, seed: int, partners: IntArray | None = None) -> IntArray:
-    """Return the order of ``count`` rows in an epoch; with ``partners`` (an involution), pairs stay together."""
-    shuffled = np.random.default_rng([seed, epoch]).permutation(count)
-    if partners is None:
-        return shuffled
-    firsts = shuffled[shuffled < partners[shuffled]]
-    alone = shuffled[shuffled == partners[shuffled]]
-    return np.concatenate([np.stack([firsts, partners[firsts]], axis=1).ravel(), alone])
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from tutelage.methods.adapt import adapt, adapt_in
 from tutelage.methods.align import align
@@ -23,7 +23,10 @@ from tutelage.methods.pseudo_label import MOST_ROUNDS, label, train_round
 from tutelage.methods.regularize import rate, regularize
 from tutelage.methods.self_distill import self_distill
 from tutelage.methods.targets import targets
+from tutelage.models.preprocess import Modality
 from tutelage.run import Stage
+
+EVERY: tuple[Modality, ...] = get_args(Modality)
 
 StageFunction = Callable[[Job, Mapping[str, Stage]], Stage | None]
 """Runs one stage, given the finished ones by name; ``None`` where the recipe leaves it out."""
@@ -41,6 +44,7 @@ class Method:
         held: Name of the regularizer by which teachers' features of the labeled images hold the student, if they do;
             it may have several teachers, unless it has a lesson, too.
         pairing: What image-text pairs teach; ``None`` where there are none.
+        reads: What its student may read.
     """
 
     summary: str
@@ -49,6 +53,7 @@ class Method:
     lesson: Lesson | None = None
     held: str | None = None
     pairing: Pairing | None = None
+    reads: tuple[Modality, ...] = EVERY
 
     @property
     def needs_teacher(self) -> bool:
@@ -99,11 +104,10 @@ def _holding(regularizer: str) -> dict[str, StageFunction]:
     return {"features": features, "rate": rate, "finetune": partial(regularize, name=regularizer)}
 
 
-def _held(summary: str, regularizer: str) -> Method:
+def _held(summary: str, regularizer: str, reads: tuple[Modality, ...] = ("image", "text")) -> Method:
     """Return a method whose pretrained student is held by teachers' features while it learns from the labels."""
-    return Method(
-        f"finetune a pretrained student {summary}", _holding(regularizer), start="pretrained", held=regularizer
-    )
+    summary = f"finetune a pretrained student {summary}"
+    return Method(summary, _holding(regularizer), start="pretrained", held=regularizer, reads=reads)
 
 
 def _in_rounds() -> dict[str, StageFunction]:
@@ -131,25 +135,36 @@ METHODS: dict[str, Method] = {
         "tell which text belongs to which image (data.pairs), by contrast, finetune on the labels",
         {"align": align, "finetune": finetune},
         pairing="contrast",
+        reads=("image",),
     ),
     "clip-mimic": Method(
         "find images and texts (data.pairs) as alike as a CLIP teacher does, finetune on the labels",
         {"targets": pair_targets, "align": partial(align, pairing="mimic"), "finetune": finetune},
         pairing="mimic",
+        reads=("image",),
     ),
     "dino": Method(
         "teach the student by its own moving average on unlabeled data (self-distillation), finetune on the labels",
         {"self-distill": self_distill, "finetune": finetune},
+        reads=("image",),
     ),
     "agnostic-patch": Method(
         "match the pretrained teacher's patch features on unlabeled data, finetune on the labels",
         {**_taught("patches"), "finetune": finetune},
         lesson=LESSONS["patches"],
+        reads=("image",),
     ),
     "agnostic-image": Method(
         "match the pretrained teacher's image features on unlabeled data by contrast, finetune on the labels",
         {**_taught("image"), "finetune": finetune},
         lesson=LESSONS["image"],
+        reads=("image",),
+    ),
+    "agnostic-text": Method(
+        "match the pretrained teacher's text features on unlabeled data by contrast, finetune on the labels",
+        {**_taught("image"), "finetune": finetune},
+        lesson=LESSONS["image"],
+        reads=("text",),
     ),
     "task-oriented": Method(
         "adapt the teacher, match its predictions on unlabeled data, finetune on the labels",
@@ -199,14 +214,17 @@ METHODS: dict[str, Method] = {
     "pseudo-label-dino": Method(
         "pseudo-label, each round from a student pretrained by self-distillation on the unlabeled data",
         {"self-distill": self_distill, **_in_rounds()},
+        reads=("image",),
     ),
     "stl": Method(
         "finetune a pretrained student on the labels alone (standard transfer learning)",
         {"rate": partial(rate, always=True), "finetune": regularize},
         start="pretrained",
     ),
-    "aft": _held("whose features' kernel stays near the teachers', each feature weighed by what it is worth", "aft"),
-    "kd": _held("that can tell the teachers' features from its own (feature distillation)", "kd"),
+    "aft": _held(
+        "whose features' kernel stays near the teachers', each feature weighed by what it is worth", "aft", EVERY
+    ),
+    "kd": _held("that can tell the teachers' features from its own (feature distillation)", "kd", EVERY),
     "rkd": _held("that keeps the teachers' distances and angles between images (relational distillation)", "rkd"),
     "ft": _held("that can tell a compressed form of the teachers' features (factor transfer)", "ft"),
     "b-tuning": _held("that predicts as the teachers' posteriors do (B-Tuning)", "b-tuning"),

@@ -31,18 +31,20 @@ class AdaptSettings(SupervisedSettings):
         modes: ``probe`` fits a linear head on cached features; ``finetune`` trains the whole teacher
             with a new head. The better one on held-out labels teaches, unless the method names the one.
         learning_rates: Peak rates that finetuning chooses from, and where a dense task's head is trained alone, this.
-            If not given, 1e-4, 3e-4 and 1e-3; of dense tasks, whose head starts at random, three times as high.
+            If not given, 1e-4, 3e-4 and 1e-3; of dense tasks, whose head starts at random, three times as high, and
+            of texts a third of them.
     """
 
     modes: tuple[Mode, ...] = Field(default=("probe", "finetune"), min_length=1)
     learning_rates: tuple[Rate, ...] | None = Field(default=None, min_length=1)
 
-    def resolved(self, labels: int, *, dense: bool = False) -> AdaptSettings:
+    def resolved(self, labels: int, *, dense: bool = False, texts: bool = False) -> AdaptSettings:
         """Fill in what suits this many labels; those of a dense task are images."""
+        rates = (3e-4, 1e-3, 3e-3) if dense else (3e-5, 1e-4, 3e-4) if texts else (1e-4, 3e-4, 1e-3)
         return self.model_copy(
             update={
                 "epochs": self.epochs or max(5, round((DENSE if dense else 1) * 24 * math.sqrt(50 / labels))),
-                "learning_rates": self.learning_rates or ((3e-4, 1e-3, 3e-3) if dense else (1e-4, 3e-4, 1e-3)),
+                "learning_rates": self.learning_rates or rates,
                 "batch_size": self.batch_size if not dense else self.dense_batch,
                 "statistics": self.statistics or "kept",
             }

@@ -33,7 +33,7 @@ class DistillSettings(Settings):
         steps: Where epochs are not given, about so many optimizer steps, in whole epochs: as many for a small
             transfer set as for a large one.
         batch_size: Images a step; where not given, a sixteenth of the transfer set, 16 to 128.
-        learning_rate: Peak rate.
+        learning_rate: Peak rate; 2e-3 if not given, and 5e-4 for texts.
         temperature: Of both softmaxes.
         average: Decay of the weights' moving average, which the student keeps; 0 keeps the raw weights.
         targets: ``live`` runs the teacher on every batch; ``cached`` stores what it says about a few views of each
@@ -50,7 +50,7 @@ class DistillSettings(Settings):
     epochs: int | None = Field(default=None, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     average: float = Field(default=0.9995, ge=0, lt=1)
     targets: Literal["auto", "live", "cached"] = "auto"
@@ -60,7 +60,13 @@ class DistillSettings(Settings):
     contrast: ContrastSettings = ContrastSettings()
 
     def resolved(
-        self, images: int, *, shapes: Callable[[], Shapes], max_bytes: int, most: int | None = None
+        self,
+        images: int,
+        *,
+        shapes: Callable[[], Shapes],
+        max_bytes: int,
+        most: int | None = None,
+        texts: bool = False,
     ) -> DistillSettings:
         """Fill in what suits a transfer set of this size.
 
@@ -69,6 +75,7 @@ class DistillSettings(Settings):
             shapes: Returns the shapes of what the teacher gives; called only where targets may be stored.
             max_bytes: Most that stores may hold.
             most: Images a step unless the recipe says otherwise, if there is a limit.
+            texts: Whether the student reads texts, each of which has a single view.
 
         Raises:
             RecipeError: Stored targets are asked for and do not fit.
@@ -77,14 +84,21 @@ class DistillSettings(Settings):
         batch_size = self.batch_size or (min(usual, most) if most else usual)
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
         contrast = self.contrast.resolved(images)
-        found = self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "contrast": contrast})
+        found = self.model_copy(
+            update={
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "contrast": contrast,
+                "learning_rate": self.learning_rate or (5e-4 if texts else 2e-3),
+            }
+        )
         plan = plan_targets(
             self.targets,
             epochs=epochs,
             images=images,
             shapes={} if self.targets == "live" else shapes(),
             max_bytes=max_bytes,
-            views=self.views,
+            views=1 if texts else self.views,
             top_k=self.top_k,
         )
         if plan.mode == "live":
@@ -127,6 +141,7 @@ def _work(
     settings, world, classes = job.recipe.distill, job.world, len(job.labeled.classes)
     assert settings.batch_size is not None
     assert settings.epochs is not None
+    assert settings.learning_rate is not None
     cost = Cost()
     with measured(cost, world.device):
         loader = transfer_loader(job, lesson, views=settings.views)

@@ -26,7 +26,7 @@ class FinetuneSettings(SupervisedSettings):
 
     Attributes:
         learning_rates: Peak rates to choose from; if not given, three after a pretraining, and from random weights
-            the highest of the source's range alone, which won wherever we looked.
+            the highest of the source's range alone, which won wherever we looked. For texts a third of these.
         modes: ``finetune`` trains the whole student, ``probe`` the head alone; held-out labels choose. If not given,
             both after a pretraining, else ``finetune``.
         penalties: As in every training on labels; larger ones than for a teacher, whose features are better.
@@ -39,7 +39,9 @@ class FinetuneSettings(SupervisedSettings):
     penalties: tuple[Rate, ...] = Field(default=(1e-2, 1e-1, 1.0), min_length=1)
     probe_views: int = Field(default=3, ge=0)
 
-    def resolved(self, labels: int, *, pretrained: bool, kept: bool, dense: bool = False) -> FinetuneSettings:
+    def resolved(
+        self, labels: int, *, pretrained: bool, kept: bool, dense: bool = False, texts: bool = False
+    ) -> FinetuneSettings:
         """Fill in what suits this many labels.
 
         Args:
@@ -47,13 +49,17 @@ class FinetuneSettings(SupervisedSettings):
             pretrained: Whether the student has learned something before.
             kept: Whether that was on so many images that the statistics of a few can only be worse.
             dense: Whether every pixel is told apart.
+            texts: Whether the student reads texts.
         """
         root = math.sqrt(50 / labels)
+        rates = (3e-4, 1e-3, 3e-3) if pretrained else (3e-3,)
+        if texts:  # transformers, which higher rates throw off
+            rates = (1e-4, 3e-4, 1e-3) if pretrained else (1e-3,)
         epochs = max(30, 120 * root) if pretrained else max(20, 240 * root)
         return self.model_copy(
             update={
                 "epochs": self.epochs or round(epochs),
-                "learning_rates": self.learning_rates or ((3e-4, 1e-3, 3e-3) if pretrained else (3e-3,)),
+                "learning_rates": self.learning_rates or rates,
                 "modes": self.modes or (("finetune", "probe") if pretrained and not dense else ("finetune",)),
                 "batch_size": self.batch_size if not dense else self.dense_batch,
                 "statistics": self.statistics or ("kept" if kept else "batch"),

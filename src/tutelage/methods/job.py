@@ -18,8 +18,8 @@ from tutelage.evaluation.pixels import count_pixels
 from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost
 from tutelage.models.model import Model
-from tutelage.models.preprocess import ImagePreprocess
-from tutelage.models.sources import build_encoder
+from tutelage.models.preprocess import ImagePreprocess, Modality, PairPreprocess, Preprocess
+from tutelage.models.sources import build_encoder, modality
 from tutelage.progress import Progress
 from tutelage.run import Outputs, Run, Stage, Work
 from tutelage.store.packs import Packs
@@ -80,6 +80,11 @@ class Job:
         """Whether every pixel is told apart."""
         return self.task.stride is not None
 
+    @property
+    def modality(self) -> Modality:
+        """What the samples are, which is what the student reads."""
+        return self.recipe.modality
+
     def plain(self) -> Job:
         """Return the job of a pretraining that knows nothing of the task.
 
@@ -136,6 +141,8 @@ class Job:
         if task.stride is not None:
             inputs["task"] = task.name
             inputs["decoder"] = self.recipe.decoder.model_dump(mode="json")
+        if self.modality != "image":
+            inputs["text"] = self.recipe.text.model_dump(mode="json")
         return self.run.stage(self.prefix + name, inputs, work, outputs=outputs)
 
     def new_student(self, classes: int | None = None) -> Model:
@@ -144,25 +151,44 @@ class Job:
         Args:
             classes: That its head tells apart; those of the task if not given.
         """
-        views = self.recipe.views
         pretrained = self.recipe.start == "pretrained"
-        model = self._build(self.recipe.student, pretrained=pretrained, size=views.student_size, classes=classes)
-        preprocess = model.encoder.preprocess
-        assert isinstance(preprocess, ImagePreprocess)
-        # What it is evaluated on is what it is deployed with: the center square, or all of a dense task's image,
-        # resized once, as views are.
-        model.encoder.preprocess = replace(preprocess, crop=views.crop or 1.0, interpolation="bilinear")
+        size = self.recipe.views.student_size
+        model = self._build(self.recipe.student, pretrained=pretrained, size=size, classes=classes)
+        model.encoder.preprocess = self._deployed(model.encoder.preprocess)
         return model
+
+    def _deployed(self, preprocess: Preprocess) -> Preprocess:
+        """Return a preprocess that makes of a sample in use what evaluation makes of it.
+
+        That is the center square of an image, or all of a dense task's, resized once, as views are.
+        """
+        if isinstance(preprocess, ImagePreprocess):
+            return replace(preprocess, crop=self.recipe.views.crop or 1.0, interpolation="bilinear")
+        if isinstance(preprocess, PairPreprocess):
+            image = self._deployed(preprocess.image)
+            assert isinstance(image, ImagePreprocess)
+            return replace(preprocess, image=image)
+        return preprocess
 
     def new_teacher(self, name: str | None = None) -> Model:
         """Build a pretrained teacher with a new head; the only one if none is named."""
         if name is None:
             (name,) = self.recipe.teachers
-        return self._build(name, pretrained=True, size=self.recipe.views.teacher_size)
+        size = self.recipe.views.teacher_size if modality(name) != "text" else None
+        return self._build(name, pretrained=True, size=size, teaches=True)
 
-    def _build(self, name: str, *, pretrained: bool, size: int | None, classes: int | None = None) -> Model:
+    def _build(
+        self,
+        name: str,
+        *,
+        pretrained: bool,
+        size: int | None,
+        classes: int | None = None,
+        teaches: bool = False,
+    ) -> Model:
         torch.manual_seed(self.recipe.seed)
         encoder = build_encoder(name, pretrained=pretrained, size=size, stride=self.task.stride)
+        encoder.preprocess = self.recipe.text.read(encoder.preprocess, teaches=teaches, name=name)
         if self.dense:
             assert isinstance(encoder.preprocess, ImagePreprocess)
             encoder.preprocess = replace(encoder.preprocess, fit="letterbox")
@@ -174,10 +200,7 @@ class Job:
 
     def predict(self, model: Model, samples: Samples, *, output: str = "logits", cost: Cost) -> Tensor:
         """Return an output of a model for samples in their evaluation view, at the model's own size."""
-        preprocess = model.encoder.preprocess
-        assert isinstance(preprocess, ImagePreprocess)
-        crop = self.recipe.views.crop or 1.0
-        return predict_outputs(model, samples, size=preprocess.size, crop=crop, output=output, cost=cost)
+        return predict_outputs(model, samples, crop=self.recipe.views.crop or 1.0, output=output, cost=cost)
 
     def outcomes(self, model: Model, samples: Samples, *, cost: Cost) -> Tensor:
         """Return what a model makes of labeled samples, one row a sample, as the task's metrics read it.
@@ -217,6 +240,8 @@ class Job:
         """
         settings = self.recipe.views
         assert settings.policy is not None
+        if self.modality == "text":
+            return self._text_loader(samples, batch_size, groups)
         assert settings.size is not None
         policy = settings.policy if mixed else settings.policy.model_copy(update={"mix": 0.0})
         images = self.packs.joined(parts or (samples,), short_side(settings.size))
@@ -231,6 +256,21 @@ class Job:
             masks=masks,
             views=views,
             inline=self.world.device.type == "cpu" and images.at_hand,
+            device=self.world.device,
+            rank=self.world.rank,
+            world=self.world.size,
+        )
+
+    def _text_loader(self, samples: Samples, batch_size: int, groups: Mapping[str, ViewGroup] | None) -> Loader:
+        policy = self.recipe.views.policy
+        assert policy is not None
+        return Loader(
+            samples,
+            {DEFAULT_GROUP: ViewGroup(policy, 0)} if groups is None else groups,
+            batch_size=batch_size,
+            seed=self.recipe.seed,
+            views=1,
+            inline=self.world.device.type == "cpu",
             device=self.world.device,
             rank=self.world.rank,
             world=self.world.size,

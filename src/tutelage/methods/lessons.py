@@ -87,7 +87,8 @@ def _shapes(outputs: tuple[str, ...], teacher: str, size: int | None) -> Shapes:
     # Random weights have the same shapes, and need no download.
     encoder = build_encoder(teacher, pretrained=False, size=size).eval()
     name = _taught(outputs, encoder.widths)
-    assert isinstance(encoder.preprocess, ImagePreprocess)
+    if not isinstance(encoder.preprocess, ImagePreprocess):
+        return {name: (encoder.widths[name],)}
     side = encoder.preprocess.size
     with torch.no_grad():
         found = encoder(torch.zeros(1, 3, side, side), frozenset({name})).require(name)

@@ -34,8 +34,6 @@ def predict_targets(job: Job) -> dict[str, Any]:
     job = taught_in(job, lesson)
     recipe, images, settings = job.recipe, len(job.transfer), job.recipe.distill
     assert settings.epochs is not None
-    assert recipe.views.size is not None
-    assert job.transfer.images is not None
     shapes = target_shapes(recipe, lesson, len(job.labeled.classes))
     found = probe(job, frozenset(shapes))
     timing, epochs = found.timing, settings.epochs
@@ -50,9 +48,12 @@ def predict_targets(job: Job) -> dict[str, Any]:
         top_k=settings.top_k,
     )
     packing, building = timing.pack_build(images), timing.target_build(images, stored.views)
-    packed = images * packed_bytes(job.transfer.images, short_side(recipe.views.size))
+    pictures = job.transfer.images
+    packed = 0 if pictures is None else images * packed_bytes(pictures, short_side(recipe.views.size or 0))
     live, cached = timing.live_epoch(images), timing.cached_epoch(images)
     steps = {"decode": timing.pack, "view": timing.view, "teacher": timing.teacher, "student": timing.student}
+    if pictures is None:  # texts are neither decoded nor augmented
+        del steps["decode"], steps["view"]
     return {
         "decided": {"mode": settings.targets, "views": settings.views if settings.targets == "cached" else None},
         "images": images,

@@ -49,6 +49,7 @@ class CachedFeatures:
 def cache_features(job: Job, model: Model, samples: Samples, views: int, cost: Cost) -> CachedFeatures:
     """Run the encoder once over each sample's evaluation view and its :func:`augmented_views`."""
     found = [job.predict(model, samples, output="features", cost=cost)]
+    views = 0 if job.modality == "text" else views
     loader = job.loader(samples, BATCH, mixed=False)  # a probe takes one class a row
     model.eval()
     for number in range(augmented_views(views, len(samples))):

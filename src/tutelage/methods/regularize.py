@@ -17,7 +17,7 @@ from tutelage.methods.finetune import SHOWN, FinetuneSettings
 from tutelage.methods.fit import FinetuneFit, Held, rate_of
 from tutelage.methods.job import LABELS, Job
 from tutelage.methods.pretraining import after_pretraining, started
-from tutelage.methods.regularizers import REGULARIZERS, settings_of
+from tutelage.methods.regularizers import betas_of, settings_of
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
 from tutelage.run import Stage
@@ -54,7 +54,7 @@ def regularize(job: Job, stages: Mapping[str, Stage], name: str | None = None) -
     settings = settings.model_copy(update={"learning_rates": (chosen,)})
     inputs = _inputs(job, settings)
     if name is not None:
-        inputs["regularizer"] = {"name": name, **settings_of(name, job.recipe.regularize)}
+        inputs["regularizer"] = {"name": name, **settings_of(name, job.recipe.regularize, job.modality)}
     after = (*after_pretraining(stages), *(stages[each] for each in ("features", "rate") if each in stages))
     return job.stage("finetune", after, inputs, functools.partial(_work, job, stages, settings, name), reads=LABELS)
 
@@ -69,7 +69,7 @@ def refit_held(job: Job, stages: Mapping[str, Stage], student: Model, folder: Pa
 
 
 def _held(job: Job, stages: Mapping[str, Stage], name: str) -> Held:
-    return Held(name, stored_features(job, stages), job.recipe.regularize.betas or REGULARIZERS[name].betas)
+    return Held(name, stored_features(job, stages), betas_of(name, job.recipe.regularize, job.modality))
 
 
 def _work(

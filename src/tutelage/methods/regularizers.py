@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tutelage.models.preprocess import Modality
 from tutelage.objectives import (
     AdaptiveFeatures,
     BTuning,
@@ -80,20 +81,31 @@ class Regularizer:
 
     Attributes:
         betas: Its weights to choose from: the source's grid for images (appendix A.1).
+        text_betas: The same for texts and pairs (appendix A.2).
         objective: Makes it, given the student's width, the teachers' by name, the number of classes, and a seed.
         reads: Settings that not all of them read.
     """
 
     betas: tuple[float, ...]
+    text_betas: tuple[float, ...]
     objective: Callable[[int, Mapping[str, int], int, int, RegularizeSettings], FeatureObjective]
     reads: frozenset[str] = frozenset()
 
 
+def betas_of(name: str, settings: RegularizeSettings, modality: Modality) -> tuple[float, ...]:
+    """Return the weights of a regularizer to choose from."""
+    regularizer = REGULARIZERS[name]
+    return settings.betas or (regularizer.betas if modality == "image" else regularizer.text_betas)
+
+
 _DISTILLATION = (0.1, 1.0, 10.0, 100.0)
+_TEXT_DISTILLATION = (0.01, 0.1, 1.0, 10.0)
+_EVIDENCE = (1.0, 1e2, 1e3, 1e4)
 
 REGULARIZERS: dict[str, Regularizer] = {
     "aft": Regularizer(
         (3.0, 10.0, 30.0),
+        (1.0, 3.0, 10.0),
         lambda student, widths, classes, seed, settings: AdaptiveFeatures(
             student,
             widths,
@@ -108,6 +120,7 @@ REGULARIZERS: dict[str, Regularizer] = {
     ),
     "kd": Regularizer(
         _DISTILLATION,
+        _TEXT_DISTILLATION,
         lambda student, widths, classes, seed, settings: FeatureRegression(
             student, widths, standardize=settings.standardize, variant=settings.variant
         ),
@@ -115,6 +128,7 @@ REGULARIZERS: dict[str, Regularizer] = {
     ),
     "rkd": Regularizer(
         _DISTILLATION,
+        _TEXT_DISTILLATION,
         lambda student, widths, classes, seed, settings: Relations(
             student, widths, standardize=settings.standardize, variant=settings.variant
         ),
@@ -122,12 +136,14 @@ REGULARIZERS: dict[str, Regularizer] = {
     ),
     "ft": Regularizer(
         _DISTILLATION,
+        _TEXT_DISTILLATION,
         lambda student, widths, classes, seed, settings: Factors(
             student, widths, standardize=settings.standardize, seed=seed
         ),
     ),
     "b-tuning": Regularizer(
-        (1.0, 1e2, 1e3, 1e4),
+        _EVIDENCE,
+        _EVIDENCE,
         lambda student, widths, classes, seed, settings: BTuning(
             student, widths, classes=classes, standardize=settings.standardize, temperature=settings.temperature
         ),
@@ -139,8 +155,7 @@ REGULARIZERS: dict[str, Regularizer] = {
 _OWN = frozenset().union(*(each.reads for each in REGULARIZERS.values()))
 
 
-def settings_of(name: str, settings: RegularizeSettings) -> dict[str, object]:
+def settings_of(name: str, settings: RegularizeSettings, modality: Modality) -> dict[str, object]:
     """Return the settings that a regularizer reads, plain data, its weights included."""
-    regularizer = REGULARIZERS[name]
-    data = settings.model_dump(mode="json", exclude=set(_OWN - regularizer.reads))
-    return {**data, "betas": list(settings.betas or regularizer.betas)}
+    data = settings.model_dump(mode="json", exclude=set(_OWN - REGULARIZERS[name].reads))
+    return {**data, "betas": list(betas_of(name, settings, modality))}

@@ -57,19 +57,28 @@ def probe(job: Job, needs: frozenset[str] = frozenset({"logits"}), *, seconds: f
     """
     settings, distill = job.recipe.views, job.recipe.distill
     assert settings.policy is not None
-    assert settings.size is not None
     assert distill.batch_size is not None
     count = min(distill.batch_size, len(job.transfer))
     some = job.transfer.subset(np.linspace(0, len(job.transfer) - 1, count).astype(np.int64))
     rows = np.arange(count)
-    assert some.images is not None
-    decoded = DecodedImages(some.images, short_side(settings.size))
-    held = _Held(decoded.get(rows))
-    group = {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size)}
+    decoded = None if some.images is None else DecodedImages(some.images, short_side(settings.size or 0))
+    held = None if decoded is None else _Held(decoded.get(rows))
+    group = {DEFAULT_GROUP: ViewGroup(settings.policy, settings.size or 0)}
     inline = job.world.device.type == "cpu"
     loader = _Repeated(some, group, batch_size=count, seed=job.recipe.seed, images=held, inline=inline)
     batch = next(loader.view(0, rows)).to(job.world.device)
     loader.batch = batch
+
+    packing = 0.0 if decoded is None else _packing(decoded, rows, seconds)
+    viewing = median_seconds(lambda: list(loader.view(0, rows)), seconds)
+    teaching, outputs = _teacher(job, batch, needs, seconds)
+    studying = _student(job, loader, outputs, seconds)
+    timing = Timing(packing / count, viewing / count, teaching / len(batch), studying / len(batch))
+    return Probe(timing, {name: tuple(outputs.require(name).shape[1:]) for name in needs})
+
+
+def _packing(decoded: DecodedImages, rows: IntArray, seconds: float) -> float:
+    """Return the seconds that decoding some images takes."""
 
     def pack() -> None:
         list(workers.map(lambda row: decoded.get(np.array([row])), rows))
@@ -77,12 +86,7 @@ def probe(job: Job, needs: frozenset[str] = frozenset({"logits"}), *, seconds: f
     with ThreadPoolExecutor(
         min(MOST_WORKERS, torch.get_num_threads()), "probe", torch.set_num_threads, (1,)
     ) as workers:
-        packing = median_seconds(pack, seconds)
-    viewing = median_seconds(lambda: list(loader.view(0, rows)), seconds)
-    teaching, outputs = _teacher(job, batch, needs, seconds)
-    studying = _student(job, loader, outputs, seconds)
-    timing = Timing(packing / count, viewing / count, teaching / len(batch), studying / len(batch))
-    return Probe(timing, {name: tuple(outputs.require(name).shape[1:]) for name in needs})
+        return median_seconds(pack, seconds)
 
 
 def _teacher(job: Job, batch: Batch, needs: frozenset[str], seconds: float) -> tuple[float, Outputs]:
@@ -101,7 +105,8 @@ def _teacher(job: Job, batch: Batch, needs: frozenset[str], seconds: float) -> t
 
 def _student(job: Job, loader: _Repeated, outputs: Outputs, seconds: float) -> float:
     """Return the seconds of a student's step, taken by the loop itself on a batch that is there."""
-    watch = Stopwatch(seconds)
+    watch, distill = Stopwatch(seconds), job.recipe.distill
+    assert distill.learning_rate is not None
     zeros = torch.zeros(len(loader.batch), len(job.labeled.classes), device=job.world.device)
     fixed = Outputs(logits=zeros if outputs.logits is None else outputs.logits.float())
     phase = Phase(
@@ -111,8 +116,8 @@ def _student(job: Job, loader: _Repeated, outputs: Outputs, seconds: float) -> f
         Schedule(
             steps=WARM + TURNS,
             batch_size=loader.batch_size,
-            learning_rate=job.recipe.distill.learning_rate,
-            average=job.recipe.distill.average,
+            learning_rate=distill.learning_rate,
+            average=distill.average,
         ),
         teachers={"teacher": lambda batch, groups, needs: {DEFAULT_GROUP: fixed}},
     )

@@ -23,6 +23,7 @@ from tutelage.errors import ModelError, RunError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
 from tutelage.models.outputs import Outputs
+from tutelage.models.work import amount_of
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
@@ -221,7 +222,7 @@ class _Passes:
         self._teacher = teacher.eval().requires_grad_(False)
         self._loader = loader
         self._device = next(teacher.parameters()).device
-        self._flops = 0.0  # of one image
+        self._flops = 0.0  # of one unit of work
 
     def shard(self, name: str, cost: Cost) -> dict[str, Array]:
         """Return a shard's arrays."""
@@ -235,7 +236,7 @@ class _Passes:
             for batch in _waited(batches, cost):
                 outputs = self._outputs(batch.to(self._device))
                 cost.images += len(batch)
-                cost.flops += len(batch) * self._flops
+                cost.flops += self._amount(batch) * self._flops
                 self._keep(arrays, outputs, batch.indices.numpy() - span.start, len(span))
         return arrays
 
@@ -248,9 +249,13 @@ class _Passes:
 
         if self._flops:
             return run()
-        found, flops = counted(run)  # every image is the same work, so the first batch's count stands for all
-        self._flops = flops / len(batch)
+        found, flops = counted(run)  # every image, or token, is the same work: the first batch's count stands for all
+        self._flops = flops / self._amount(batch)
         return found
+
+    def _amount(self, batch: Batch) -> int:
+        preprocess = self._teacher.encoder.preprocess
+        return sum(amount_of(batch.inputs[group], preprocess) for group in self._spec.outputs)
 
     def _keep(self, arrays: dict[str, Array], outputs: Mapping[str, Outputs], rows: IntArray, count: int) -> None:
         """Put a batch's outputs where they belong; only what is stored of them stays in memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from tutelage.data.batch import Batch
 from tutelage.errors import TrainingError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
+from tutelage.models.work import amount_of
 from tutelage.progress import Progress
 from tutelage.training.average import WeightAverage
 from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
@@ -163,7 +165,7 @@ class _Trainer:
         self.cost = Cost()
         self.resumed = Cost()  # what an interrupted attempt had spent already
         self.began = time.perf_counter()
-        self.step_flops = 0.0
+        self.flops = 0.0  # of one unit of work
         # Kept on the device: looking at every loss would make a GPU wait at every step.
         self.first_bad = torch.tensor(-1, device=world.device)
         self.show_every = max(1, self.schedule.steps // HISTORY_POINTS)
@@ -185,17 +187,20 @@ class _Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step."""
-        if self.step_flops:
+        amount = self._amount(batch)
+        if self.flops:
             losses = self._forward_backward(batch)
-        else:  # every step does the same work, so the first one's count stands for all
-            losses, self.step_flops = counted(lambda: self._forward_backward(batch))
+        else:  # every step does the same work, or as much as it has tokens, so the first one's count stands for all
+            losses, counts = counted(lambda: self._forward_backward(batch))
+            self.flops = counts / amount
         factor = learning_rate_factor(self.done, self.schedule.steps, self.schedule.warmup)
         decaying = self.schedule.weight_decay_factor(self.done)
         for group, peak, decay in zip(self.optimizer.param_groups, self.peaks, self.decays, strict=True):
             group["lr"], group["weight_decay"] = peak * factor, decay * decaying
         for objective, _ in self.phase.objectives.values():
             objective.before_step(self.done / self.schedule.steps)
-        norm = nn.utils.clip_grad_norm_(self.trainable, self.schedule.clip)
+        clip = math.inf if self.schedule.clip is None else self.schedule.clip
+        norm = nn.utils.clip_grad_norm_(self.trainable, clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -208,8 +213,12 @@ class _Trainer:
         for objective, _ in self.phase.objectives.values():
             objective.after_step(self.model, self.done / self.schedule.steps)
         self.cost.images += len(batch) * self.world.size
-        self.cost.flops += self.step_flops * self.world.size
+        self.cost.flops += self.flops * amount * self.world.size
         return losses
+
+    def _amount(self, batch: Batch) -> int:
+        preprocess = self.model.encoder.preprocess
+        return sum(amount_of(batch.inputs[group], preprocess) for group in self.phase.student_needs())
 
     def _forward_backward(self, batch: Batch) -> dict[str, Tensor]:
         with precision(self.world.device):
@@ -244,7 +253,7 @@ class _Trainer:
             "average": None if self.average is None else [self.average.updates, self.average.state],
             "history": self.history,
             "cost": replace(self.cost, seconds=self.cost.seconds + time.perf_counter() - self.began).as_dict(),
-            "step_flops": self.step_flops,
+            "flops": self.flops,
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None,
         }
@@ -255,7 +264,7 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.updates, self.average.state = state["average"]
-        self.done, self.history, self.step_flops = state["done"], state["history"], state["step_flops"]
+        self.done, self.history, self.flops = state["done"], state["history"], state["flops"]
         self.cost, self.resumed = (
             Cost(**{**state["cost"], "earlier": state["cost"]["seconds"]}),
             Cost(**state["cost"]),

@@ -91,6 +91,22 @@ class ViewSettings(Settings):
             crop=self.crop or (256 / 288 if augment == "full" else 1.0),
         )
 
+    def of_texts(self) -> ViewSettings:
+        """Return the views of texts, which are seen as they are.
+
+        Raises:
+            RecipeError: Something is asked for that only images have.
+        """
+        asked = sorted(self.model_fields_set - {"augment"})
+        if self.augment not in ("auto", "none"):
+            asked.append("augment")
+        if any(getattr(self, name) not in (None, False, POLICIES["none"]) for name in asked):
+            raise RecipeError(
+                f"views.{', views.'.join(asked)}: the student reads texts, which have no sizes and are not "
+                "augmented; leave views out, and give lengths under text"
+            )
+        return ViewSettings(augment="none", policy=POLICIES["none"])
+
     def _dense(self, short_side: int) -> ViewSettings:
         small = short_side < SMALL
         augment: Augmentation = self.augment if self.augment != "auto" else ("dense-light" if small else "dense")
