@@ -1,4 +1,4 @@
-"""Where encoders come from: timm, open_clip, transformers, and packages that bundle weights."""
+"""Where encoders come from: timm, open_clip, transformers, packages that bundle weights, and pairs of these."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import Protocol
 from tutelage.errors import UnknownNameError
 from tutelage.models.model import Encoder
 from tutelage.models.preprocess import Modality
-from tutelage.models.sources import bundled_models, open_clip_models, saved_models, timm_models, transformers_models
+from tutelage.models.sources import (
+    bundled_models,
+    cut_models,
+    open_clip_models,
+    pair_models,
+    saved_models,
+    text_models,
+    timm_models,
+    transformers_models,
+)
 
 
 class _Build(Protocol):
@@ -70,6 +79,27 @@ SOURCES: dict[str, Source] = {
         bundled_models.check,
         bundled_models.names,
         bundled_models.modality,
+    ),
+    "text": Source(
+        "text encoders that start at random: text:PRESET, or text:PRESET@MODEL with the vocabulary of a model",
+        text_models.build,
+        text_models.check,
+        text_models.names,
+        text_models.modality,
+    ),
+    "cut": Source(
+        "some layers of a text encoder: cut:2@NAME for two, evenly spaced, or cut:0,5@NAME for those alone",
+        cut_models.build,
+        cut_models.check,
+        cut_models.names,
+        cut_models.modality,
+    ),
+    "pair": Source(
+        "encoders of image-text pairs: pair:IMAGE+TEXT, or pair:openclip:NAME/TAG for both towers of a CLIP model",
+        pair_models.build,
+        pair_models.check,
+        pair_models.names,
+        pair_models.modality,
     ),
     "run": Source(
         "models made here: the path of a run, of its model/ folder, or of the weights in it",
