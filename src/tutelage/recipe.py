@@ -179,8 +179,13 @@ class Recipe(Settings):
         finetuning = finetune(self.method, self.finetune)
         assert finetuning.epochs is not None
         assert views.policy is not None
+        alone: dict[str, Any] = {}
+        if not texts:  # which no method that is of images alone learns from
+            alone["dino"] = self.dino.resolved(max(transfer, 1), student=self.student, views=plain)
+            alone["clip"] = self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes)
         return self.model_copy(
             update={
+                **alone,
                 "start": start,
                 "views": views,
                 "pretraining_views": seen.pretraining_views,
@@ -194,8 +199,6 @@ class Recipe(Settings):
                     most=DENSE_BATCH if dense else None,
                     texts=texts,
                 ),
-                "dino": self.dino.resolved(max(transfer, 1), student=self.student, views=plain),
-                "clip": self.clip.resolved(max(pairs, 1), teacher=mimicked, max_bytes=self.store.max_bytes),
                 "finetune": finetuning,
                 "pseudo_label": self.pseudo_label.resolved(max(transfer, 1)),
                 "regularize": self.regularize.resolved(finetuning.epochs, views.policy),
