@@ -1,4 +1,4 @@
-"""Images with a text each: what is left out, what is set right, and what is refused."""
+"""Texts, and images with a text each: what is left out, what is set right, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from tutelage.data.prepare import PreparedData, prepare_data
 from tutelage.data.samples import Samples
 from tutelage.data.settings import DataSettings
-from tutelage.data.texts import with_texts
+from tutelage.data.texts import clean, normalized
 from tutelage.errors import DataError
+from tutelage.runtime.texts import SEPARATOR
 
 if TYPE_CHECKING:
     from conftest import MakeImages
@@ -74,28 +75,32 @@ def test_images_without_a_text_are_left_out_and_counted(folder: Path) -> None:
 
 
 def test_more_without_a_text_than_is_tolerated_is_an_error(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"2 of 6 images cannot be used \(2 no text\), more than data\.tolerate"):
+    with pytest.raises(DataError, match=r"2 of 6 pairs cannot be used \(2 no text\), more than data\.tolerate"):
         prepared(folder, captioned(folder, ["u", "", "w", "", "y", "z"]))
 
 
 def test_pairs_whose_texts_are_all_empty_are_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"6 of 6 images cannot be used \(6 no text\); none is left"):
+    with pytest.raises(DataError, match=r"pairs\.csv: no pairs found \(left out: p0\.png, no text\)"):
         prepared(folder, captioned(folder, [""] * 6), tolerate=1.0)
 
 
 def test_a_table_without_texts_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="has no texts; pairs are images with a text each, in a table's column text"):
+    with pytest.raises(
+        DataError, match=r"pairs\.csv: has no column 'text'; its columns are image, caption; rename 'caption'"
+    ):
         prepared(folder, captioned(folder, list("uvwxyz"), header="image,caption"))
 
 
 def test_a_folder_of_images_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="has no texts"):
+    with pytest.raises(
+        DataError, match=r"pairs are not read from data of this kind \(folder\); give one of table, tar"
+    ):
         prepared(folder, str(folder / "pairs"))
 
 
 def test_texts_without_images_are_refused(folder: Path) -> None:
     (folder / "texts.csv").write_text("text\nhello\nbye\n")
-    with pytest.raises(DataError, match=r"texts\.csv: has no images; pairs are images with a text each"):
+    with pytest.raises(DataError, match=r"texts\.csv: has no column 'image'"):
         prepared(folder, str(folder / "texts.csv"))
 
 
@@ -125,25 +130,44 @@ def test_broken_images_leave_with_their_texts(folder: Path) -> None:
     assert kinds(data) == [("not an image", str(folder / "pairs" / "p2.png"))]
 
 
-def texted(*texts: str) -> Samples:
-    return Samples(tuple(map(str, range(len(texts)))), [b""] * len(texts), list(texts), origin="some")
+def test_characters_that_are_none_become_spaces_and_are_counted(folder: Path) -> None:
+    data = prepared(folder, captioned(folder, ["a\0dog", "b", " whole 😀 ", "x", "y\x1ez", "z"]))
+    assert data.pairs is not None
+    assert data.pairs.texts == ["a dog", "b", "whole 😀", "x", "y z", "z"]
+    assert kinds(data) == [("characters", "p0.png"), ("characters", "p4.png")]
 
 
-def test_characters_that_are_none_become_spaces_and_are_counted() -> None:
-    found = with_texts(texted("a\0dog", json.loads('"half \\ud83d"'), " whole 😀 "))
-    assert found.texts == ["a dog", "half", "whole 😀"]
-    assert [(problem.kind, problem.where) for problem in found.problems] == [("characters", "0"), ("characters", "1")]
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("a\0dog", ("a dog", True)),
+        (json.loads('"half \\ud83d"'), ("half", True)),
+        (f"two{SEPARATOR}texts", ("two texts", True)),
+        ("\0\0", ("", True)),
+        (" whole 😀 ", ("whole 😀", False)),
+        ("‏שלום, עולם‎ مرحبا", ("‏שלום, עולם‎ مرحبا", False)),
+        ('one\ntwo\t"three"', ('one\ntwo\t"three"', False)),
+        ("👩‍👩‍👧 e\u0301", ("👩‍👩‍👧 e\u0301", False)),
+    ],
+)
+def test_only_what_no_text_has_is_replaced(given: str, kept: tuple[str, bool]) -> None:
+    assert clean(given) == kept
 
 
-def test_a_text_of_nothing_but_such_characters_is_none() -> None:
-    found = with_texts(texted("\0\0", "a dog", "\ud800"))
-    assert (found.ids, found.texts) == (("1",), ["a dog"])
-    assert [problem.kind for problem in found.problems] == ["no text", "no text"]
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("a  dog\n", " a dog", True),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("A dog", "a dog", False),
+        (f"a{SEPARATOR} b", f"a {SEPARATOR}b", True),
+        (f"a{SEPARATOR}b", "a b", False),
+    ],
+)
+def test_copies_differ_in_white_space_and_composition_alone(one: str, other: str, same: bool) -> None:
+    assert (normalized(one) == normalized(other)) is same
 
 
 def test_texts_with_halves_of_characters_have_a_fingerprint() -> None:
-    assert texted("a \ud83d").fingerprint != texted("a \ud83e").fingerprint
-
-
-def test_lines_and_quotes_of_a_text_stay() -> None:
-    assert with_texts(texted('one\ntwo\t"three"', "b")).texts == ['one\ntwo\t"three"', "b"]
+    one, other = (Samples(("a",), texts=[text]) for text in ("a \ud83d", "a \ud83e"))
+    assert one.fingerprint != other.fingerprint

@@ -1,4 +1,4 @@
-"""Exact copies: images that are also test images, or labeled ones, and images that stand under two labels."""
+"""Exact copies: samples that are also test samples, or labeled ones, and samples that stand under two labels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tutelage.data.samples import (
     original,
     same_source,
 )
+from tutelage.data.texts import normalized
 
 
 class Contents:
@@ -71,54 +72,66 @@ class Contents:
 
 
 def exact_copies(samples: Samples, of: Samples, contents: Contents | None = None) -> IntArray:
-    """Return the rows of ``samples`` whose image has the very bytes (or pixels) of one in ``of``.
+    """Return the rows of ``samples`` that are in ``of`` as well, whatever their ids.
 
-    A crop counts as the image that it is cut out of, of which it shows a part. Only images whose size in bytes occurs
-    in both are read.
+    Images are copies that have the very bytes (or pixels); a crop counts as the image that it is cut out of, of which
+    it shows a part. Texts are copies that differ in white space and in how their characters are composed, and no more
+    (:func:`tutelage.data.texts.normalized`). What has both in both is a copy where both are. Only images whose size
+    in bytes occurs in both are read.
 
     Args:
         samples: Where copies are looked for.
-        of: What they are copies of.
+        of: What they are copies of; nothing is, where the one has images alone and the other texts.
         contents: What is known of the images from before.
 
     Raises:
         DataError: An image cannot be read (any more).
     """
     contents = contents or Contents()
-    images = [original(image) for image in samples.images or ()]
-    sizes = [contents.size(image) for image in images]
-    known = set(sizes)
-    others = [(contents.size(image), image) for image in map(original, of.images or ())]
-    hashes = {(size, contents.hash(image)) for size, image in others if size in known}
-    wanted = {size for size, _ in hashes}
-    rows = [
-        row
-        for row, (size, image) in enumerate(zip(sizes, images, strict=True))
-        if size in wanted and (size, contents.hash(image)) in hashes
-    ]
+    by_image = samples.images is not None and of.images is not None
+    by_text = samples.texts is not None and of.texts is not None
+    if not by_image and not by_text:
+        return np.array([], dtype=np.int64)
+    mine, theirs = (_sizes(each, contents) if by_image else [0] * len(each) for each in (samples, of))
+    shared = set(mine) & set(theirs)
+
+    def key(of: Samples, row: int, size: int) -> tuple[object, ...]:
+        image = (size, contents.hash(original((of.images or ())[row]))) if by_image else ()
+        return (*image, normalized((of.texts or ())[row])) if by_text else image
+
+    known = {key(of, row, size) for row, size in enumerate(theirs) if size in shared}
+    rows = [row for row, size in enumerate(mine) if size in shared and key(samples, row, size) in known]
     return np.array(rows, dtype=np.int64)
+
+
+def _sizes(samples: Samples, contents: Contents) -> list[int]:
+    return [contents.size(original(image)) for image in samples.images or ()]
 
 
 def other_rows(samples: Samples, than: Samples) -> IntArray:
     """Return the rows of ``samples`` that are not, under the same id, in ``than`` as well; no image is read.
 
     Args:
-        samples: Images, labels apart.
-        than: What they may have samples in common with.
+        samples: Images, texts or pairs, labels apart.
+        than: What they may have samples in common with; of the same modality.
     """
-    known = dict(zip(than.ids, than.images or (), strict=True))
-    rows = [
-        row
-        for row, (name, image) in enumerate(zip(samples.ids, samples.images or (), strict=True))
-        if name not in known or not same_source(image, known[name])
-    ]
+    known = {name: row for row, name in enumerate(than.ids)}
+
+    def differs(row: int, other: int) -> bool:
+        if samples.texts is not None and than.texts is not None and samples.texts[row] != than.texts[other]:
+            return True
+        images = samples.images is not None and than.images is not None
+        return images and not same_source((samples.images or ())[row], (than.images or ())[other])
+
+    rows = [row for row, name in enumerate(samples.ids) if name not in known or differs(row, known[name])]
     return np.array(rows, dtype=np.int64)
 
 
 def contradictions(samples: Samples, contents: Contents | None = None) -> list[IntArray]:
-    """Return the groups of rows with one image under several labels, in the order of their first rows.
+    """Return the groups of rows with one image (text, pair) under several labels, in the order of their first rows.
 
-    Copies under one and the same label are no contradiction.
+    Copies under one and the same label are no contradiction. They are told as :func:`exact_copies` tells them, but
+    for crops, each of which is an image of its own.
 
     Args:
         samples: Samples with targets.
@@ -128,16 +141,17 @@ def contradictions(samples: Samples, contents: Contents | None = None) -> list[I
         DataError: An image cannot be read (any more), or the samples have no labels.
     """
     contents = contents or Contents()
-    labels, images = samples.labels(), samples.images or ()
+    labels, images, texts = samples.labels(), samples.images, samples.texts
     by_size: dict[int, list[int]] = defaultdict(list)
-    for row, image in enumerate(images):
-        by_size[contents.size(image)].append(row)
-    by_hash: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for row in range(len(samples)):
+        by_size[0 if images is None else contents.size(images[row])].append(row)
+    by_content: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for size, rows in by_size.items():
         if len(set(labels[rows].tolist())) > 1:
             for row in rows:
-                by_hash[size, contents.hash(images[row])].append(row)
-    found = [rows for rows in by_hash.values() if len(set(labels[rows].tolist())) > 1]
+                image = b"" if images is None else contents.hash(images[row])
+                by_content[size, image, "" if texts is None else normalized(texts[row])].append(row)
+    found = [rows for rows in by_content.values() if len(set(labels[rows].tolist())) > 1]
     return [np.array(rows, dtype=np.int64) for rows in sorted(found)]
 
 

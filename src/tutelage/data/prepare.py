@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,14 @@ from tutelage.data.leaks import Contents, contradictions, exact_copies
 from tutelage.data.mask_codes import MaskReading
 from tutelage.data.pixels import image_size
 from tutelage.data.problems import USED, Problem, in_words
-from tutelage.data.readers import read_samples
+from tutelage.data.readers import Part, read_samples
 from tutelage.data.samples import IntArray, Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import few_shot, hold_out, share_of
-from tutelage.data.texts import with_texts
 from tutelage.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from tutelage.models.preprocess import Modality
 
 MEASURED = 200
 """Images whose size is looked at to learn how large the images are."""
@@ -40,12 +42,12 @@ class PreparedData:
         validation: Given validation data, or ``None``.
         test: Labeled test data, or ``None``; for evaluation and the leak check alone.
         transfer: Unlabeled data; includes the labeled images, without labels, when it is what is left of them.
-        dropped: How many images were left out for being test or validation images, by where.
-        short_side: Median short side of the transfer images, in pixels.
+        dropped: How many samples were left out for being test or validation samples, by where.
+        short_side: Median short side of the transfer images, in pixels; 0 where there are none.
         problems: What was left out or set right, by part; a part without any may be absent.
         pretraining: Labeled data of another task, or ``None``.
         pairs: Images with a text each, or ``None``.
-        pool: All labeled images that are no held-out ones, labels left out, however many of them may be used;
+        pool: All labeled samples that are no held-out ones, labels left out, however many of them may be used;
             ``None`` if nobody has said.
     """
 
@@ -61,7 +63,7 @@ class PreparedData:
     pool: Samples | None = None
 
     def counts(self) -> dict[str, Any]:
-        """Return the number of images of each part, and of those ``dropped``."""
+        """Return the number of samples of each part, and of those ``dropped``."""
         parts = {
             "labeled": self.labeled,
             "validation": self.validation,
@@ -73,24 +75,27 @@ class PreparedData:
         return {**{name: 0 if part is None else len(part) for name, part in parts.items()}, "dropped": self.dropped}
 
 
-def prepare_data(settings: DataSettings, *, seed: int, task: str = "classification") -> PreparedData:
+def prepare_data(
+    settings: DataSettings, *, seed: int, task: str = "classification", modality: Modality = "image"
+) -> PreparedData:
     """Read the data (see :func:`read_parts`) and draw the labels (see :func:`draw_labels`)."""
-    return draw_labels(read_parts(settings, task=task), settings.labels, seed=seed)
+    return draw_labels(read_parts(settings, task=task, modality=modality), settings.labels, seed=seed)
 
 
-def read_parts(settings: DataSettings, *, task: str = "classification") -> PreparedData:
+def read_parts(settings: DataSettings, *, task: str = "classification", modality: Modality = "image") -> PreparedData:
     """Read the data, leave out what cannot be used, and drop what would leak the test set; no label is drawn yet.
 
-    Every image of every part, and every mask, is decoded once. Labeled images that stand under two labels are left
+    Every image of every part, and every mask, is decoded once. Labeled samples that stand under two labels are left
     out, all copies; copies under one label stay, as they do in the transfer set.
 
     Args:
         settings: Where the data are.
         task: For ``"segmentation"``, labels are masks; validation and test data have the labeled data's classes.
             ``pretraining`` has class labels whatever the task.
+        modality: Whether all of them are images, texts, or images with a text each; ``pairs`` are always those.
 
     Raises:
-        DataError: Data are missing, have too few classes or images, contradict each other, or more of a part than
+        DataError: Data are missing, have too few classes or samples, contradict each other, or more of a part than
             ``settings.tolerate`` cannot be used.
         RecipeError: Something is said about masks where there are none.
     """
@@ -100,7 +105,9 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
         raise RecipeError(
             f"data.classes and data.ignore are about masks, which task {task!r} has none of; remove them"
         )
-    everything = read_samples(settings.labeled, labeled=True, masks=reading)
+    if reading is not None and modality != "image":
+        raise RecipeError(f"task {task!r} is about images, and the student reads {modality}s; give another student")
+    everything = _read(settings.labeled, settings, modality, masks=reading)
     if reading is not None:  # their classes may be known only when all have been looked at
         everything = _usable(everything, settings, settings.labeled, contents)
     if len(everything.classes) < 2:
@@ -115,25 +122,26 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
     if validation is not None:
         validation, dropped["validation"] = _without_copies(validation, [test], contents)
         if not len(validation):
-            raise DataError(f"{settings.validation}: every validation image is also a test image")
+            raise DataError(f"{settings.validation}: every validation {modality} is also a test {modality}")
     kept, dropped["labeled"] = _without_copies(everything, [validation, test], contents)
     lost = _lost_classes(kept) if reading is None else []
     if not len(kept) and reading is not None:
         raise DataError(f"{settings.labeled}: every image is also a test or validation image")
     if lost:
-        raise DataError(f"{settings.labeled}: every image of {', '.join(lost)} is also a test or validation image")
+        what = f"{modality} of {', '.join(lost)}"
+        raise DataError(f"{settings.labeled}: every {what} is also a test or validation {modality}")
 
     # The source's task-related transfer set: the task's own training images, labeled ones included.
     pool = replace(kept.without_targets(), problems=())
     pretraining = None
     if settings.pretraining:
-        other = _usable(read_samples(settings.pretraining, labeled=True), settings, settings.pretraining, contents)
+        other = _usable(_read(settings.pretraining, settings, modality), settings, settings.pretraining, contents)
         pretraining, dropped["pretraining"] = _without_copies(other, [validation, test], contents)
         if len(np.unique(pretraining.labels())) < 2:
             raise DataError(f"{settings.pretraining}: fewer than two classes are left to learn from")
     pairs = None
     if settings.pairs:
-        told = with_texts(read_samples(settings.pairs, labeled=False))
+        told = _read(settings.pairs, settings, "pair", labeled=False)
         told = _usable(told, settings, settings.pairs, contents)
         pairs, dropped["pairs"] = _without_copies(told, [validation, test], contents)
         if len(pairs) < 2:
@@ -149,7 +157,7 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
         "pairs": pairs,
     }
     problems = {name: part.problems for name, part in parts.items() if part is not None and part.problems}
-    side = 0 if settings.transfer else _median_side(pool)  # of the transfer set, which may still come
+    side = 0 if settings.transfer else _median_side(pool)  # that of the transfer set, which may still come
     data = PreparedData(kept, validation, test, pool, dropped, side, problems, pretraining, pairs, pool)
     return with_transfer(data, settings, settings.transfer, contents) if settings.transfer else data
 
@@ -157,22 +165,24 @@ def read_parts(settings: DataSettings, *, task: str = "classification") -> Prepa
 def with_transfer(
     data: PreparedData, settings: DataSettings, where: str, contents: Contents | None = None
 ) -> PreparedData:
-    """Return the data with a transfer set: read, without what cannot be used and without held-out images.
+    """Return the data with a transfer set: read, without what cannot be used and without held-out samples.
 
     Args:
         data: All else.
         settings: Say how much may be unusable.
         where: The transfer set.
-        contents: What is known of the images from before.
+        contents: What is known of images from before.
 
     Raises:
         DataError: It is missing, more of it than ``settings.tolerate`` cannot be used, or nothing is left of it.
     """
     contents = contents or Contents()
-    read = _usable(read_samples(where, labeled=False), settings, where, contents)
+    unlabeled = _read(where, settings, data.labeled.modality, labeled=False)
+    read = _usable(unlabeled, settings, where, contents)
     transfer, dropped = _without_copies(read, [data.validation, data.test], contents)
     if not len(transfer):
-        raise DataError(f"{transfer.origin}: every transfer image is also a test or validation image")
+        what = read.modality
+        raise DataError(f"{transfer.origin}: every transfer {what} is also a test or validation {what}")
     problems = {name: found for name, found in data.problems.items() if name != "transfer"}
     if transfer.problems:
         problems["transfer"] = transfer.problems
@@ -195,10 +205,24 @@ def draw_labels(data: PreparedData, amount: str, *, seed: int) -> PreparedData:
     return replace(data, labeled=data.labeled.subset(few_shot(data.labeled, amount, seed=seed)))
 
 
+def _read(
+    where: str,
+    settings: DataSettings,
+    modality: Modality,
+    *,
+    part: Part = "train",
+    labeled: bool = True,
+    masks: MaskReading | None = None,
+) -> Samples:
+    return read_samples(
+        where, part=part, labeled=labeled, masks=masks, modality=modality, columns=settings.columns or {}
+    )
+
+
 def _usable(
     samples: Samples, settings: DataSettings, where: str, contents: Contents, *, twice: bool = False
 ) -> Samples:
-    """Leave out images that cannot be used, and with ``twice`` those under two labels; say which."""
+    """Leave out samples that cannot be used, and with ``twice`` those under two labels; say which."""
     rows, found = inspect(samples)
     kept = replace(samples.subset(rows), problems=(*samples.problems, *found))
     if kept.masks is not None:
@@ -208,9 +232,9 @@ def _usable(
     _tolerate(kept, settings.tolerate, where)
     lost = [] if kept.targets is None or not twice else _lost_classes(kept)
     if lost:
-        causes = _causes(kept.problems)
+        causes = f" ({_causes(kept.problems)})" if kept.problems else ""
         raise DataError(
-            f"{where}: no image of class {', '.join(map(repr, lost))} is left{f' ({causes})' if causes else ''}; "
+            f"{where}: no {kept.modality} of class {', '.join(map(repr, lost))} is left{causes}; "
             f"add some, or remove the class{_examples(kept.problems)}"
         )
     return kept
@@ -224,7 +248,9 @@ def _without_contradictions(samples: Samples, contents: Contents) -> Samples:
     problems = []
     for rows in groups:
         names = " and ".join(repr(samples.classes[number]) for number in sorted(set(labels[rows].tolist())))
-        problems += [Problem("contradiction", samples.ids[row], f"the same image under {names}") for row in rows]
+        problems += [
+            Problem("contradiction", samples.ids[row], f"the same {samples.modality} under {names}") for row in rows
+        ]
     left = np.setdiff1d(np.arange(len(samples)), np.concatenate(groups))
     return replace(samples.subset(left), problems=(*samples.problems, *problems))
 
@@ -246,10 +272,15 @@ def _held(where: str, labeled: Samples, settings: DataSettings, contents: Conten
     """Read held-out data, with its class numbers as in the labeled data, and without classes that those lack."""
     if labeled.masks is not None:
         reading = MaskReading(settings.classes, settings.ignore, labeled.classes, labeled.masks[0].code)
-        masked = read_samples(where, part="test", labeled=True, masks=reading)
+        masked = _read(where, settings, "image", part="test", masks=reading)
         return _usable(masked, settings, where, contents)
-    samples = read_samples(where, part="test", labeled=True)
+    samples = _read(where, settings, labeled.modality, part="test")
     numbers = {name: number for number, name in enumerate(labeled.classes)}
+    if numbers.keys().isdisjoint(samples.classes):
+        raise DataError(
+            f"{where}: none of its classes is one of the labeled data's: labels of {labeled.origin} are "
+            f"{_some(labeled.classes)}; those of {where} are {_some(samples.classes)}; write both the same way"
+        )
     names = [samples.classes[number] for number in samples.labels()]
     known = np.array([row for row, name in enumerate(names) if name in numbers], dtype=np.int64)
     unknown = [
@@ -272,7 +303,7 @@ def _tolerate(kept: Samples, share: float, where: str) -> None:
     total = len(kept) + len(out)
     if not out or (len(kept) and len(out) <= share * total):
         return
-    message = f"{where}: {len(out):,} of {total:,} images cannot be used ({_causes(out)})"
+    message = f"{where}: {len(out):,} of {total:,} {kept.modality}s cannot be used ({_causes(out)})"
     if not len(kept):
         raise DataError(f"{message}; none is left{_examples(out)}")
     enough = min(1.0, math.ceil(100 * len(out) / total) / 100)
@@ -294,6 +325,10 @@ def _examples(problems: Sequence[Problem]) -> str:
     return "; for example:" + "".join(shown) if shown else ""
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
+
+
 def _lost_classes(samples: Samples) -> list[str]:
     present = set(np.unique(samples.labels()).tolist())
     return [name for number, name in enumerate(samples.classes) if number not in present]
@@ -306,7 +341,7 @@ def _without_copies(samples: Samples, held: list[Samples | None], contents: Cont
 
 
 def _median_side(samples: Samples) -> int:
-    return int(np.median(sampled_sizes(samples).min(axis=1)))
+    return 0 if samples.images is None else int(np.median(sampled_sizes(samples).min(axis=1)))
 
 
 def sampled_sizes(samples: Samples) -> npt.NDArray[np.int64]:

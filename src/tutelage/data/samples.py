@@ -16,8 +16,9 @@ import numpy.typing as npt
 from tutelage.data.problems import Problem
 from tutelage.errors import DataError
 
-if TYPE_CHECKING:  # which needs an image's source
+if TYPE_CHECKING:  # which need an image's source, and torch
     from tutelage.data.mask_codes import Mask, MaskCode
+    from tutelage.models.preprocess import Modality
 
 IntArray = npt.NDArray[np.int64]
 
@@ -96,7 +97,8 @@ class Samples:
     Attributes:
         ids: One stable, unique name a sample: a path relative to the data's root, or the key it came with.
         images: Image sources, or ``None`` for text alone.
-        texts: Texts, or ``None`` for images alone.
+        texts: Texts, or ``None`` for images alone; a pair of sentences is one string
+            (:func:`tutelage.runtime.texts.paired`).
         targets: The task's targets, one row a sample (classification: class numbers, int64 [N], or shares of the
             classes, floating-point [N, C]), or ``None``.
         classes: Class names in the order of the class numbers; empty without targets and masks.
@@ -122,6 +124,13 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def modality(self) -> Modality:
+        """Whether each is an image, a text, or a pair of both."""
+        if self.texts is None:
+            return "image"
+        return "text" if self.images is None else "pair"
 
     def subset(self, rows: IntArray) -> Samples:
         """Return the samples in ``rows``, in that order."""

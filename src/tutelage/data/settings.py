@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from tutelage.settings import Settings
+
+Column = Literal["image", "text", "text_pair", "label", "mask", "id"]
 
 
 class DataSettings(Settings):
@@ -21,6 +25,9 @@ class DataSettings(Settings):
             be used included, so that ``labels: all`` leaves some, too.
         pretraining: Labeled data of another task, for methods that learn it first.
         pairs: Images with a text each, for methods that learn which belongs to which first.
+        columns: What columns of tables and ``hf:`` sets are called: our name (image, text, text_pair, label, mask or
+            id) and theirs, such as ``{text: premise, text_pair: hypothesis, label: gold}``. A table that has no such
+            column needs one of our name.
         tolerate: Share of each part, in 0..1, that may be unusable (broken images, contradictory labels, unknown
             classes) and is then left out and listed; more is an error.
         classes: Of masks: class names in the order of their pixel values, or each with its value or color [r, g, b].
@@ -36,6 +43,7 @@ class DataSettings(Settings):
     transfer: str | None = None
     pretraining: str | None = None
     pairs: str | None = None
+    columns: dict[Column, str] | None = None
     tolerate: float = Field(default=0.05, ge=0, le=1)
     classes: tuple[str, ...] | dict[str, int | tuple[int, int, int]] | None = None
     ignore: tuple[int | tuple[int, int, int], ...] | None = None

@@ -63,7 +63,7 @@ def test_shards_of_a_downloader_give_images_and_captions(
         archive(tmp_path / "pairs" / f"{shard:05d}.tar", members)
         (tmp_path / "pairs" / f"{shard:05d}_stats.json").write_text("{}")
         pq.write_table(pa.table({"key": ["1"]}), tmp_path / "pairs" / f"{shard:05d}.parquet")
-    found = read_samples(str(tmp_path / "pairs"), labeled=False)
+    found = read_samples(str(tmp_path / "pairs"), labeled=False, modality="pair")
     assert content(found) == [picture(number) for number in range(4)]
     assert found.texts == [f"caption {shard} {row}" for shard in range(2) for row in range(2)]
     assert found.problems == ()
@@ -71,7 +71,7 @@ def test_shards_of_a_downloader_give_images_and_captions(
 
 def test_a_json_s_text_goes_before_its_caption(tmp_path: Path, archive: Archives, picture: Pictures) -> None:
     where = archive(tmp_path / "t.tar", [("1.jpg", picture(1)), ("1.json", b'{"caption": "a", "text": "b"}')])
-    assert read_samples(str(where), labeled=False).texts == ["b"]
+    assert read_samples(str(where), labeled=False, modality="pair").texts == ["b"]
 
 
 @pytest.mark.parametrize("form", ["/*.parquet", "/{00000..00001}.parquet", "/00000.parquet"])
@@ -80,7 +80,7 @@ def test_parquet_of_a_downloader_gives_images_and_captions(tmp_path: Path, pictu
         written(tmp_path / "pairs", number, picture)
     where, count = f"{tmp_path / 'pairs'}{form}", 1 if form.startswith("/00000") else 2
     check_data(where)
-    found = read_samples(where, labeled=False)
+    found = read_samples(where, labeled=False, modality="pair")
     assert content(found) == [picture(number) for number in range(2 * count)]
     assert found.texts == [f"caption {number} {row}" for number in range(count) for row in range(2)]
     assert found.ids[0] == ("000000000" if count == 1 else "00000.parquet/000000000")
@@ -99,7 +99,7 @@ def test_other_forms_of_a_downloader_s_columns_are_known(
 ) -> None:
     if columns.get("png"):
         columns = {**columns, "png": [picture(0), picture(1)]}
-    found = read_samples(str(written(tmp_path, 0, picture, **columns)), labeled=False)
+    found = read_samples(str(written(tmp_path, 0, picture, **columns)), labeled=False, modality="pair")
     assert found.texts is not None
     assert (content(found), found.texts[0]) == ([picture(0), picture(1)], caption)
 
@@ -137,7 +137,7 @@ def test_several_csv_files_keep_rows_apart(tmp_path: Path, make_images: MakeImag
     make_images(tmp_path, ["1.png"])
     for name in "ab":
         (tmp_path / f"{name}.csv").write_text(f"image,text\n1.png,{name}\n")
-    found = read_samples(f"{tmp_path}/*.csv", labeled=False)
+    found = read_samples(f"{tmp_path}/*.csv", labeled=False, modality="pair")
     assert (found.ids, found.texts) == (("a.csv/1.png", "b.csv/1.png"), ["a", "b"])
 
 

@@ -143,7 +143,7 @@ def test_rows_without_an_image_or_a_label_are_left_out(tmp_path: Path, picture: 
 
 def test_texts_come_along(tmp_path: Path, picture: Pictures) -> None:
     made([picture(0)], [0], text=["a zebra"]).save_to_disk(str(tmp_path / "saved"))
-    assert read_samples(f"hf:{tmp_path / 'saved'}", labeled=False).texts == ["a zebra"]
+    assert read_samples(f"hf:{tmp_path / 'saved'}", labeled=False, modality="pair").texts == ["a zebra"]
 
 
 def save_columns(folder: Path, **columns: Any) -> str:

@@ -109,7 +109,7 @@ def test_an_unknown_kind_of_data_is_answered_with_the_close_one() -> None:
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "train").touch()
-    with pytest.raises(DataError, match="train: is a file; a folder of images is expected"):
+    with pytest.raises(DataError, match="train: is a file; a folder of images or texts is expected"):
         check_data(str(tmp_path / "train"))
 
 

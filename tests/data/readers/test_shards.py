@@ -105,7 +105,7 @@ def test_texts_come_from_notes(tmp_path: Path, archive: Archives, picture: Pictu
             ("2.json", b'{"text": "b"}'),
         ],
     )
-    assert read_samples(str(where), labeled=False).texts == ["ein Hündchen", "b"]
+    assert read_samples(str(where), labeled=False, modality="pair").texts == ["ein Hündchen", "b"]
 
 
 def test_a_key_ends_at_the_first_dot(tmp_path: Path, archive: Archives, picture: Pictures) -> None:

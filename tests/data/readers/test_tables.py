@@ -47,12 +47,12 @@ def test_a_tsv_is_separated_by_tabs(folder: Path) -> None:
 
 
 def test_texts_and_ids_of_their_own_are_taken(folder: Path) -> None:
-    found = read_samples(csv(folder, "id,image,text", 'one,x/1.png,"a dog, asleep"'), labeled=False)
+    found = read_samples(csv(folder, "id,image,text", 'one,x/1.png,"a dog, asleep"'), labeled=False, modality="pair")
     assert (found.ids, found.texts) == (("one",), ["a dog, asleep"])
 
 
 def test_texts_need_no_images(folder: Path) -> None:
-    found = read_samples(csv(folder, "text,label", "hello,a", "bye,b"), labeled=True)
+    found = read_samples(csv(folder, "text,label", "hello,a", "bye,b"), labeled=True, modality="text")
     assert (found.ids, found.images, found.texts) == (("00000000", "00000001"), None, ["hello", "bye"])
 
 
@@ -217,8 +217,8 @@ def test_reading_a_parquet_holds_no_image(tmp_path: Path, monkeypatch: pytest.Mo
         return read(self, group, columns=columns, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
-    read_samples(where, labeled=True)
-    assert asked == [["label", "text"]] * 2
+    read_samples(where, labeled=True, modality="pair")
+    assert [sorted(columns) for columns in asked] == [["label", "text"]] * 2
 
 
 def test_one_row_group_is_held_at_a_time(tmp_path: Path, picture: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tutelage.data.readers.places import is_folder, is_there, is_url
+from tutelage.data.readers.rows import Wanted
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, TutelageError
 from tutelage.run import LOCK, MANIFEST
@@ -41,7 +42,7 @@ def check_curated(where: str) -> None:
     _checked(where)
 
 
-def read_curated(where: str, labeled: bool) -> Samples:
+def read_curated(where: str, wanted: Wanted) -> Samples:
     """Read a transfer set: what was retrieved, and the queries.
 
     Raises:
@@ -49,7 +50,7 @@ def read_curated(where: str, labeled: bool) -> Samples:
     """
     from tutelage.curation.transfer_set import samples_of
 
-    if labeled:
+    if wanted.labeled:
         raise DataError(f"{where}: is a transfer set, which has no labels; give it as data.transfer")
     return samples_of(_checked(where))
 

@@ -1,18 +1,38 @@
-"""Folders of images: here, with all that file systems hold, and on remote stores."""
+"""Folders of images or of texts: here, with all that file systems hold, and on remote stores."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tutelage.data.pixels import IMAGE_SUFFIXES
 from tutelage.data.problems import Problem
-from tutelage.data.readers.places import Piece, connect, is_folder, is_there, is_url, reaching, walk_remote
-from tutelage.data.readers.rows import Found, Row, finish, printable
+from tutelage.data.readers.places import (
+    Piece,
+    Place,
+    connect,
+    is_folder,
+    is_there,
+    is_url,
+    local_place,
+    reaching,
+    walk_remote,
+)
+from tutelage.data.readers.rows import Found, Row, Wanted, finish, printable
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, UnknownNameError
+
+if TYPE_CHECKING:  # which needs torch
+    from tutelage.models.preprocess import Modality
+
+SUFFIXES: dict[Modality, frozenset[str]] = {"image": IMAGE_SUFFIXES, "text": frozenset({".txt", ".md"})}
+"""Endings of the files that are samples."""
+
+LARGEST_TEXT = 16 << 20
+"""Bytes of a file beyond which it is a collection, and not one text."""
 
 MASKS = ("masks", "annotations", "labels")
 """What a folder of masks beside ``images/`` may be called."""
@@ -56,11 +76,13 @@ def check_folder(where: str, suggestions: tuple[str, ...] = ()) -> None:
         known += suggestions if where == folder.name else ()
         raise UnknownNameError("folder", folder.name, known, f"(looked in {folder.parent.resolve()})")
     if not folder.is_dir():
-        raise DataError(f"{where}: is a file; a folder of images is expected here")
+        raise DataError(f"{where}: is a file; a folder of images or texts is expected here, or a table")
 
 
-def read_folder(where: str, labeled: bool) -> Samples:
+def read_folder(where: str, wanted: Wanted) -> Samples:
     """Read a local folder: all its images (of one with ``images/`` and masks, those), or a folder per class.
+
+    Or all its texts, one a file.
 
     Raises:
         DataError: Labels are wanted and there are no subfolders.
@@ -68,30 +90,35 @@ def read_folder(where: str, labeled: bool) -> Samples:
     check_folder(where)
     root = Path(where).expanduser()
     found = sorted(
-        folder_rows(where if labeled else unlabeled_root(where)),
+        folder_rows(where if wanted.labeled or not wanted.images else unlabeled_root(where), wanted.modality),
         key=lambda each: (isinstance(each, Row), getattr(each, "id", "")),
     )
-    if not labeled:
+    if not wanted.labeled:
         return finish(found, where, labeled=False)
     with reaching(where):
         classes = sorted(printable(child.name) for child in _class_folders(root))
     if not classes:
-        raise DataError(f"{where}: has no subfolders; labeled images are expected in a folder per class")
+        raise DataError(_no_classes(where, wanted))
     # Images beside the class folders belong to no class; they are the preview and the logo, not samples.
     return finish((each for each in found if _counts(each)), where, labeled=True, classes=classes)
 
 
-def read_remote_folder(url: str, labeled: bool) -> Samples:
-    """Read a remote folder: all its images, or a folder per class.
+def read_remote_folder(url: str, wanted: Wanted) -> Samples:
+    """Read a remote folder: all its images or texts, or a folder per class.
 
     Raises:
         DataError: It cannot be reached, or labels are wanted and there are no subfolders.
     """
-    found = sorted(remote_rows(url if labeled else unlabeled_root(url)), key=lambda each: getattr(each, "id", ""))
-    kept = [each for each in found if _counts(each) or not labeled]
+    root = url if wanted.labeled or not wanted.images else unlabeled_root(url)
+    found = sorted(remote_rows(root, wanted.modality), key=lambda each: getattr(each, "id", ""))
+    kept = [each for each in found if _counts(each) or not wanted.labeled]
     if found and not kept:
-        raise DataError(f"{url}: has no subfolders; labeled images are expected in a folder per class")
-    return finish(kept, url, labeled=labeled)
+        raise DataError(_no_classes(url, wanted))
+    return finish(kept, url, labeled=wanted.labeled)
+
+
+def _no_classes(where: str, wanted: Wanted) -> str:
+    return f"{where}: has no subfolders; labeled {wanted.modality}s are expected in a folder per class"
 
 
 def check_remote_folder(url: str) -> None:
@@ -114,24 +141,46 @@ def _class_folders(root: Path) -> list[Path]:
     return [child for child in root.iterdir() if not child.name.startswith(".") and is_folder(child)]
 
 
-def folder_rows(where: str) -> Iterator[Found]:
-    """Yield the images below a local folder, labeled by the first level of subfolders, and what is wrong there."""
+def folder_rows(where: str, modality: Modality = "image") -> Iterator[Found]:
+    """Yield the images below a local folder, labeled by the first level of subfolders, and what is wrong there.
+
+    Or the texts, which are read.
+    """
     root = Path(where).expanduser()
-    for each in _walk(root):
-        yield each if isinstance(each, Problem) else _row(each, root / each)
+    for each in _walk(root, SUFFIXES[modality]):
+        if isinstance(each, Problem):
+            yield each
+        elif modality == "image":
+            yield _row(each, root / each)
+        else:
+            yield _text_row(each, root / each)
 
 
-def remote_rows(url: str) -> Iterator[Found]:
-    """Yield the images below a remote folder, labeled by the first level of subfolders."""
+def remote_rows(url: str, modality: Modality = "image") -> Iterator[Found]:
+    """Yield the images (or texts) below a remote folder, labeled by the first level of subfolders."""
     store, root = connect(url)
     for relative, place in walk_remote(store, root, url):
-        if Path(relative).suffix.lower() in IMAGE_SUFFIXES:
-            yield _row(relative, Piece(place))
+        if Path(relative).suffix.lower() in SUFFIXES[modality]:
+            yield _row(relative, Piece(place)) if modality == "image" else _text_row(relative, place)
 
 
-def _row(relative: str, image: ImageSource) -> Row:
+def _row(relative: str, image: ImageSource | None, text: str | None = None) -> Row:
     name = printable(relative)
-    return Row(name, image, name.partition("/")[0] if "/" in name else None)
+    return Row(name, image, name.partition("/")[0] if "/" in name else None, text)
+
+
+def _text_row(relative: str, file: Path | Place) -> Found:
+    """Read the text in a file."""
+    name = printable(relative)
+    try:
+        place = local_place(str(file), name) if isinstance(file, Path) else file
+        if (place.size or 0) > LARGEST_TEXT:
+            return Problem("too large", name, f"{place.size:,} bytes")
+        return _row(relative, None, place.read().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Problem("not text", name, f"is not UTF-8 (byte {error.start:,})")
+    except DataError as error:
+        return Problem("unreadable", name, str(error))
 
 
 def index_images(root: str) -> tuple[dict[str, ImageSource], list[Problem]]:
@@ -141,8 +190,8 @@ def index_images(root: str) -> tuple[dict[str, ImageSource], list[Problem]]:
     return images, [each for each in rows if isinstance(each, Problem)]
 
 
-def _walk(root: Path) -> Iterator[str | Problem]:
-    """Yield image files in a fixed order, as their path below ``root``.
+def _walk(root: Path, suffixes: Collection[str]) -> Iterator[str | Problem]:
+    """Yield files with one of some suffixes in a fixed order, as their path below ``root``.
 
     Each real folder is read once: links to folders are followed after all else, and only to folders not read yet.
     So neither circles nor links across can multiply what is there.
@@ -178,7 +227,7 @@ def _walk(root: Path) -> Iterator[str | Problem]:
                 continue
             if stat.S_ISDIR(mode):
                 (links if entry.is_symlink() else below).append(name)
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+            elif Path(entry.name).suffix.lower() in suffixes:
                 if not stat.S_ISREG(mode):
                     yield Problem("special file", printable(name), "is a pipe, a socket or a device")
                 elif not os.access(entry.path, os.R_OK):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tutelage.data.mask_codes import MaskReading
-from tutelage.data.pixels import IMAGE_SUFFIXES
 from tutelage.data.readers import builtin, curated, folders, hub, lists, mask_folders, places, shards, tables
-from tutelage.data.readers.rows import Part
+from tutelage.data.readers.rows import Part, Wanted
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError, UnknownNameError
+
+if TYPE_CHECKING:  # which needs torch
+    from tutelage.models.preprocess import Modality
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,28 @@ class Reader:
 
     Attributes:
         summary: What it reads, in one line.
-        read: From what follows the name (``torchvision:NAME`` → ``NAME``), the part wanted of sets that have parts,
-            and whether labels are wanted, to samples.
+        read: From what follows the name (``torchvision:NAME`` → ``NAME``), and what is wanted, to samples.
         check: Raises if the data are visibly not there; cheap.
+        modalities: What there may be in such data.
         read_masks: Reads images with masks; ``None`` where there are none of these.
     """
 
     summary: str
-    read: Callable[[str, Part, bool], Samples]
+    read: Callable[[str, Wanted], Samples]
     check: Callable[[str], None]
-    read_masks: Callable[[str, Part, MaskReading], Samples] | None = None
+    modalities: tuple[Modality, ...] = ("image",)
+    read_masks: Callable[[str, Wanted, MaskReading], Samples] | None = None
 
 
-def read_samples(where: str, *, part: Part = "train", labeled: bool, masks: MaskReading | None = None) -> Samples:
+def read_samples(
+    where: str,
+    *,
+    part: Part = "train",
+    labeled: bool,
+    masks: MaskReading | None = None,
+    modality: Modality = "image",
+    columns: Mapping[str, str] | None = None,
+) -> Samples:
     """Read the data named by ``where``.
 
     Args:
@@ -41,17 +53,23 @@ def read_samples(where: str, *, part: Part = "train", labeled: bool, masks: Mask
         labeled: Whether class labels are wanted: of folders, the first level of subfolders names the class.
         masks: How masks are read, where labels are masks; ``None`` for class labels. Class names may then be none
             yet, where nobody lists them: :func:`tutelage.data.inspect_masks.with_usable_masks` numbers them.
+        modality: Whether images, texts, or images with a text each are wanted. Texts are cleaned; samples without
+            one are left out.
+        columns: What our columns (image, text, text_pair, label, id) are called in tables, where it is something
+            else. Two texts become one string, as :func:`tutelage.runtime.texts.paired` writes it.
 
     Raises:
-        DataError: The data are missing, empty, or have no labels where labels are wanted.
+        DataError: The data are missing, empty, of another modality, or have no labels where labels are wanted.
         UnknownNameError: No reader has that name.
     """
     kind, rest = find_kind(where)
     reader = READERS[kind]
+    check_modality(kind, where, modality)
+    wanted = Wanted(labeled and masks is None, part, modality, columns or {})
     if not labeled or masks is None:
-        samples = reader.read(rest, part, labeled)
+        samples = reader.read(rest, wanted)
     elif reader.read_masks is not None:
-        samples = reader.read_masks(rest, part, masks)
+        samples = reader.read_masks(rest, wanted, masks)
     else:
         known = [name for name, each in READERS.items() if each.read_masks is not None]
         raise DataError(
@@ -59,10 +77,24 @@ def read_samples(where: str, *, part: Part = "train", labeled: bool, masks: Mask
         )
     if not len(samples):
         reason = f" (left out: {samples.problems[0].where}, {samples.problems[0].kind})" if samples.problems else ""
+        endings = folders.SUFFIXES["text" if modality == "text" else "image"]
         raise DataError(
-            f"{where}: no images found{reason}; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{where}: no {modality}s found{reason}; expected files ending in {', '.join(sorted(endings))}"
         )
     return samples
+
+
+def check_modality(kind: str, where: str, modality: Modality) -> None:
+    """Check that data of a kind may hold what is wanted.
+
+    Raises:
+        DataError: They never do.
+    """
+    if modality not in READERS[kind].modalities:
+        known = [name for name, each in READERS.items() if modality in each.modalities]
+        raise DataError(
+            f"{where}: {modality}s are not read from data of this kind ({kind}); give one of {', '.join(known)}"
+        )
 
 
 def check_data(where: str) -> None:
@@ -91,7 +123,7 @@ def find_kind(where: str) -> tuple[str, str]:
         return name, rest
     if local and curated.is_curated(where):
         return "curated", where
-    if places.suffix_of(where) in tables.TABLE_SUFFIXES and not there:
+    if tables.is_table(where) and not there:
         return "table", where
     if shards.is_shards(where) and not there:
         return "tar", where
@@ -104,65 +136,72 @@ def _check_folder(where: str) -> None:
     folders.check_folder(where, ("digits", *(f"torchvision:{name}" for name in builtin.TORCHVISION)))
 
 
-def _read_folder(where: str, part: Part, labeled: bool) -> Samples:
+def _read_folder(where: str, wanted: Wanted) -> Samples:
     _check_folder(where)
-    return folders.read_folder(where, labeled)
+    return folders.read_folder(where, wanted)
 
 
 READERS: dict[str, Reader] = {
     "folder": Reader(
-        "a folder per class, or any tree of images when unlabeled; images/ and masks/ inside for segmentation",
+        "a folder per class, or any tree of images (or .txt files) when unlabeled; images/ and masks/ inside for "
+        "segmentation",
         _read_folder,
         _check_folder,
-        lambda rest, part, reading: mask_folders.read_mask_folder(rest, reading),
+        ("image", "text"),
+        lambda rest, wanted, reading: mask_folders.read_mask_folder(rest, reading),
     ),
     "table": Reader(
-        "FILE.csv, .tsv or .parquet with a column image, and label, mask, text or id; or a pattern of them",
-        lambda rest, part, labeled: tables.read_table(rest, labeled),
+        "FILE.csv, .tsv, .jsonl or .parquet with a column image or text, and label, mask, text_pair or id; or a "
+        "pattern of them",
+        tables.read_table,
         tables.check_table,
-        lambda rest, part, reading: tables.read_masked_table(rest, reading),
+        ("image", "text", "pair"),
+        tables.read_masked_table,
     ),
     "list": Reader(
         "list:FILE@ROOT, a published split: lines of file,Class, or of the file alone",
-        lambda rest, part, labeled: lists.read_list(rest, labeled),
+        lambda rest, wanted: lists.read_list(rest, wanted.labeled),
         lists.check_list,
-        lambda rest, part, reading: lists.read_masked_list(rest, reading),
+        read_masks=lambda rest, wanted, reading: lists.read_masked_list(rest, reading),
     ),
     "tar": Reader(
         "WebDataset shards: FILE.tar, shard-{000..009}.tar, *.tar, or a folder of them",
-        lambda rest, part, labeled: shards.read_shards(rest, labeled),
+        shards.read_shards,
         shards.check_shards,
+        ("image", "text", "pair"),
     ),
     "url": Reader(
         "s3://, https://, memory:// and what else fsspec reads: folders, tables and shards there",
-        lambda rest, part, labeled: folders.read_remote_folder(rest, labeled),
+        folders.read_remote_folder,
         folders.check_remote_folder,
-        lambda rest, part, reading: mask_folders.read_mask_folder(rest, reading),
+        ("image", "text"),
+        lambda rest, wanted, reading: mask_folders.read_mask_folder(rest, reading),
     ),
     "ade20k": Reader(
         "ade20k:FOLDER, ADE20K's layout (ADEChallengeData2016), its training and validation images",
-        mask_folders.read_ade20k,
+        lambda rest, wanted: mask_folders.read_ade20k(rest, wanted.part, wanted.labeled),
         mask_folders.check_ade20k,
-        mask_folders.read_ade20k_masks,
+        read_masks=lambda rest, wanted, reading: mask_folders.read_ade20k_masks(rest, wanted.part, reading),
     ),
     "curated": Reader(
         "a transfer set that tutelage curate has made: its transfer.parquet, or its run folder",
-        lambda rest, part, labeled: curated.read_curated(rest, labeled),
+        curated.read_curated,
         curated.check_curated,
     ),
     "hf": Reader(
         "hf:OWNER/NAME[/CONFIG], or hf:FOLDER, through the library datasets",
         hub.read_hub,
         hub.check_hub,
+        ("image", "text", "pair"),
     ),
     "digits": Reader(
         "scikit-learn's 8x8 handwritten digits, built in",
-        lambda rest, part, labeled: builtin.read_digits(part, labeled),
+        lambda rest, wanted: builtin.read_digits(wanted.part, wanted.labeled),
         lambda rest: None,
     ),
     "torchvision": Reader(
         f"torchvision:NAME, downloaded once: {', '.join(builtin.TORCHVISION)}",
-        builtin.read_torchvision,
+        lambda rest, wanted: builtin.read_torchvision(rest, wanted.part, wanted.labeled),
         builtin.check_torchvision,
     ),
 }

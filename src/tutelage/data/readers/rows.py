@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from tutelage.data.mask_codes import Mask, MaskCode
 from tutelage.data.problems import Problem
 from tutelage.data.samples import ImageSource, Samples
+from tutelage.data.texts import clean
 from tutelage.errors import DataError
+from tutelage.runtime.texts import paired
+
+if TYPE_CHECKING:  # which needs torch
+    from tutelage.models.preprocess import Modality
 
 Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of some data.
+
+    Attributes:
+        labeled: Whether class labels are.
+        part: Of sets that have parts.
+        modality: Images, texts (one or two a sample), or an image with its text.
+        columns: Our names of columns, and what they are called in tables (and in the JSON of archives) that have
+            such ones.
+    """
+
+    labeled: bool
+    part: Part = "train"
+    modality: Modality = "image"
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> bool:
+        """Whether images are wanted."""
+        return self.modality != "text"
+
+    @property
+    def texts(self) -> bool:
+        """Whether texts are wanted."""
+        return self.modality != "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +58,9 @@ class Row:
         id: Its name within the data.
         image: Its image, or ``None`` for text alone.
         label: The name of its class, or ``None`` where it has none.
-        text: Its text, or ``None``.
+        text: Its text, or ``None`` where none is wanted; empty where one is and it has none.
         mask: Its mask, or ``None``.
+        text_pair: Its second text, likewise, until both are cleaned and joined.
     """
 
     id: str
@@ -34,6 +68,7 @@ class Row:
     label: str | None = None
     text: str | None = None
     mask: ImageSource | None = None
+    text_pair: str | None = None
 
 
 Found = Row | Problem
@@ -44,7 +79,8 @@ def finish(
 ) -> Samples:
     """Gather what was found.
 
-    The first of several rows with one id is kept. Classes are numbered in the order of their names.
+    Texts are cleaned (see :func:`cleaned`). The first of several rows with one id is kept. Classes are numbered in
+    the order of their names.
 
     Args:
         found: Rows and problems.
@@ -60,7 +96,7 @@ def finish(
     problems: list[Problem] = []
     seen: set[str] = set()
     unlabeled = 0
-    for each in found:
+    for each in cleaned(found):
         if isinstance(each, Problem):
             problems.append(each)
         elif each.id in seen:
@@ -82,6 +118,22 @@ def finish(
     numbers = {name: number for number, name in enumerate(names)}
     targets = np.array([numbers[row.label or ""] for row in rows], dtype=np.int64)
     return gather(rows, where, problems, targets, names)
+
+
+def cleaned(found: Iterable[Found]) -> Iterator[Found]:
+    """Yield rows with clean texts, two joined into one; those without a text where one is wanted become problems."""
+    for each in found:
+        if isinstance(each, Problem) or each.text is None:
+            yield each
+            continue
+        texts = [clean(text) for text in (each.text, each.text_pair) if text is not None]
+        if not all(text for text, _ in texts):
+            yield Problem("no text", each.id, "" if len(texts) == 1 else "two are wanted")
+            continue
+        if any(foreign for _, foreign in texts):
+            yield Problem("characters", each.id, "became spaces")
+        text = texts[0][0] if len(texts) == 1 else paired(texts[0][0], texts[1][0])
+        yield replace(each, text=text, text_pair=None)
 
 
 def finish_masked(
@@ -129,12 +181,12 @@ def gather(
     classes: tuple[str, ...] = (),
     code: MaskCode | None = None,
 ) -> Samples:
-    """Return rows as Samples. Images and texts are all or nothing: what some rows lack is an empty text."""
+    """Return rows as Samples: all of them have images, or texts, or both."""
     images = [row.image for row in rows if row.image is not None]
-    texts = [row.text or "" for row in rows] if any(row.text is not None for row in rows) else None
+    texts = [row.text for row in rows if row.text is not None]
     masks = None if code is None else [Mask(row.mask, code) for row in rows if row.mask is not None]
     ids = tuple(row.id for row in rows)
-    return Samples(ids, images or None, texts, targets, classes, where, tuple(problems), masks)
+    return Samples(ids, images or None, texts or None, targets, classes, where, tuple(problems), masks)
 
 
 def chunks(found: Iterable[Found], where: str, size: int) -> Iterator[Samples]:

@@ -26,7 +26,7 @@ from tutelage.data.readers.places import (
     reaching,
     suffix_of,
 )
-from tutelage.data.readers.rows import Found, Row, class_name, finish, printable
+from tutelage.data.readers.rows import Found, Row, Wanted, class_name, finish, printable
 from tutelage.data.samples import Samples
 from tutelage.errors import DataError
 
@@ -70,14 +70,14 @@ def holds_only_shards(where: str) -> bool:
     return any(name.lower().endswith(".tar") for name in names)
 
 
-def read_shards(where: str, labeled: bool) -> Samples:
+def read_shards(where: str, wanted: Wanted) -> Samples:
     """Read the shards that a path, a pattern or a folder names.
 
     Raises:
         DataError: There are none, they are compressed, or labels are wanted and they hold none.
     """
-    found = shard_rows(expand(where), labeled=labeled)
-    return finish(found, where, labeled=labeled, remedy="labels are members .cls, or label in .json")
+    found = shard_rows(expand(where), wanted)
+    return finish(found, where, labeled=wanted.labeled, remedy="labels are members .cls, or label in .json")
 
 
 def check_shards(where: str) -> None:
@@ -159,19 +159,20 @@ class _Group:
     notes: dict[str, bytes] = field(default_factory=dict)
 
 
-def shard_rows(names: Sequence[str], *, labeled: bool, shard: int = 0, shards: int = 1) -> Iterator[Found]:
+def shard_rows(names: Sequence[str], wanted: Wanted, *, shard: int = 0, shards: int = 1) -> Iterator[Found]:
     """Yield the samples of every ``shards``-th of the named archives in order, and what is wrong with them.
 
-    Ids are ``ARCHIVE/KEY``. What a broken archive holds before it breaks is kept.
+    Texts are members .txt, or in those in .json under text or caption; second texts there under text_pair. Ids are
+    ``ARCHIVE/KEY``. What a broken archive holds before it breaks is kept.
 
     Raises:
-        DataError: An archive is missing or is no tar, or a label names no class and ``labeled``.
+        DataError: An archive is missing or is no tar, or a label that is wanted names no class.
     """
     for name, base in list(zip(names, short_names(names), strict=True))[shard::shards]:
-        yield from _archive_rows(find_place(name), base, labeled)
+        yield from _archive_rows(find_place(name), base, wanted)
 
 
-def _archive_rows(place: Place, archive: str, labeled: bool) -> Iterator[Found]:
+def _archive_rows(place: Place, archive: str, wanted: Wanted) -> Iterator[Found]:
     group: _Group | None = None
     with place.open() as file, reaching(place.name):
         for each in _members(file, place, archive):
@@ -183,7 +184,7 @@ def _archive_rows(place: Place, archive: str, labeled: bool) -> Iterator[Found]:
             key = f"{folder}/{stem}" if folder else stem
             if group is None or group.key != key:
                 if group is not None:
-                    yield _row(group, place, archive, labeled)
+                    yield _row(group, place, archive, wanted)
                 group = _Group(key)
             ending = f".{ending.lower()}"
             if ending in IMAGE_SUFFIXES and group.image is None:
@@ -192,12 +193,12 @@ def _archive_rows(place: Place, archive: str, labeled: bool) -> Iterator[Found]:
                 file.seek(each.offset_data)
                 group.notes[ending] = file.read(each.size)
     if group is not None:
-        yield _row(group, place, archive, labeled)
+        yield _row(group, place, archive, wanted)
 
 
-def _row(group: _Group, place: Place, archive: str, labeled: bool) -> Found:
+def _row(group: _Group, place: Place, archive: str, wanted: Wanted) -> Found:
     key = printable(f"{archive}/{group.key}")
-    if group.image is None:
+    if wanted.images and group.image is None:
         return Problem("no image", key, f"has only {', '.join(sorted(group.notes)) or 'other members'}")
     try:
         notes: Any = json.loads(group.notes.get(".json", b"{}"))
@@ -205,10 +206,18 @@ def _row(group: _Group, place: Place, archive: str, labeled: bool) -> Found:
         texts = {kind: group.notes[kind].decode() for kind in (".cls", ".txt") if kind in group.notes}
     except ValueError as error:
         return Problem("damaged", key, f"its notes are no UTF-8 text or JSON ({error})")
-    label = class_name(texts.get(".cls", told.get("label")), key) if labeled else None
-    text = texts.get(".txt", told.get("text", told.get("caption")))
-    name, start, size = group.image
-    return Row(key, Piece(place, printable(name), start, size), label, None if text is None else str(text))
+    label = (
+        class_name(texts.get(".cls", told.get(wanted.columns.get("label", "label"))), key) if wanted.labeled else None
+    )
+    image = None
+    if wanted.images and group.image is not None:
+        name, start, size = group.image
+        image = Piece(place, printable(name), start, size)
+    if not wanted.texts:
+        return Row(key, image, label)
+    text = texts.get(".txt", told.get(wanted.columns.get("text", "text"), told.get("caption")))
+    second = told.get(wanted.columns.get("text_pair", "text_pair"))
+    return Row(key, image, label, "" if text is None else str(text), None, None if second is None else str(second))
 
 
 def _members(file: BinaryIO, place: Place, base: str) -> Iterator[tarfile.TarInfo | Problem]:
