@@ -13,6 +13,7 @@ from tutelage.methods import METHODS
 from tutelage.methods.contrast import check_contrast
 from tutelage.methods.pairs import check_towers
 from tutelage.methods.pseudo_label import check_unlabeled
+from tutelage.methods.regularizers import check_pair_teachers
 from tutelage.methods.self_distill import check_self_distillation
 from tutelage.methods.targets import planned_bytes
 from tutelage.models.preprocess import TEXTUAL
@@ -129,12 +130,26 @@ def _check_modality(recipe: Recipe) -> None:
             able = ", ".join(key for key, each in METHODS.items() if reads in each.reads)
             student = f"the student {recipe.student} reads {what}"
             raise RecipeError(f"method {name!r}: {student}, for which there are {able}")
+    if reads == "pair":
+        _check_teachers_of_pairs(recipe)
     for teacher in recipe.teachers:
         theirs = modality(teacher)
         if theirs != reads and reads != "pair":
             raise ModelError(
                 f"teacher: {teacher} reads {TEXTUAL[theirs]}, and the student {recipe.student} reads {what}; name a "
                 "teacher that reads the same"
+            )
+
+
+def _check_teachers_of_pairs(recipe: Recipe) -> None:
+    methods = [(name, METHODS[name]) for name in (recipe.method, *recipe.baselines)]
+    if any(method.held for _, method in methods):
+        check_pair_teachers(recipe.teachers, recipe.regularize)
+    for name, method in methods:
+        if method.lesson is not None and any(modality(teacher) != "pair" for teacher in recipe.teachers):
+            raise ModelError(
+                f"teacher: method {name!r} learns what the teacher makes of pairs, and {recipe.teacher} does not "
+                "read them; name one such as pair:IMAGE+TEXT"
             )
 
 

@@ -217,12 +217,12 @@ class Recipe(Settings):
         """
         if self.modality == "text":
             return self.views.of_texts()
-        natives = [native_size(name) for name in self.teachers]
+        natives = [native_size(name) for name in self.teachers if modality(name) != "text"]
         free = [native for native in natives if native is not None]  # several share a size if all of them take any
         native = min(free) if free and len(free) == len(natives) else None
         if self.dense and not plain:
             return self.views.resolved(short_side, teacher_native=native, dense=True)
-        return self.plain().views.resolved(short_side, teacher_native=native)
+        return self.plain().views.resolved(short_side, teacher_native=native, pairs=self.modality == "pair")
 
     def with_views(self, short_side: int) -> Recipe:
         """Return the recipe with all views resolved for images whose short side has so many pixels (their median)."""

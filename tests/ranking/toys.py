@@ -52,7 +52,7 @@ def add_toys(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
         if identifier == "weightless":
             raise ModelError("toy:weightless has no pretrained weights")
 
-    monkeypatch.setitem(SOURCES, "toy", Source("toys", build, check, lambda: []))
+    monkeypatch.setitem(SOURCES, "toy", Source("toys", build, check, lambda: [], lambda identifier: "image"))
     return built
 
 

@@ -55,3 +55,19 @@ def test_sizes_that_dense_tasks_do_not_allow_are_refused(given: dict[str, Any]) 
 def test_views_of_the_other_kind_of_task_are_refused(dense: bool, given: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         ViewSettings(**given).resolved(500, teacher_native=None, dense=dense)
+
+
+@pytest.mark.parametrize("short_side", [28, 300])
+def test_pairs_are_seen_as_they_are_unless_asked_otherwise(short_side: int) -> None:
+    views = ViewSettings().resolved(short_side, teacher_native=None, pairs=True)
+    assert (views.augment, views.policy, views.crop) == ("none", ViewPolicy(), 1.0)
+
+
+def test_augmented_pairs_are_not_mixed() -> None:
+    views = ViewSettings(augment="full").resolved(300, teacher_native=None, pairs=True)
+    assert views.policy == POLICIES["full"].model_copy(update={"mixup": 0.0, "cutmix": 0.0})
+
+
+def test_a_policy_that_mixes_pairs_is_refused() -> None:
+    with pytest.raises(RecipeError, match="texts cannot be mixed"):
+        ViewSettings(policy=ViewPolicy(cutmix=1.0)).resolved(300, teacher_native=None, pairs=True)

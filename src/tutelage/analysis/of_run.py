@@ -21,7 +21,7 @@ from tutelage.data.samples import Samples
 from tutelage.errors import RunError
 from tutelage.methods import METHODS
 from tutelage.methods.features import NOISE, Noise
-from tutelage.methods.regularizers import REGULARIZERS
+from tutelage.methods.regularizers import make_regularizer
 from tutelage.models.outputs import Outputs
 from tutelage.models.weights import load_weights
 from tutelage.objectives import AdaptiveFeatures
@@ -126,9 +126,14 @@ def _objective(run: Opened) -> AdaptiveFeatures:
     """Return what held the student, as its training left it."""
     job, stage = run.job, run.stages["finetune"]
     found = stage.results["regularizer"]
-    width = job.new_student().encoder.widths["features"]
-    objective = REGULARIZERS[found["name"]].objective(
-        width, found["widths"], len(job.labeled.classes), job.recipe.seed, job.recipe.regularize
+    objective = make_regularizer(
+        found["name"],
+        job.new_student().encoder.widths,
+        found["widths"],
+        reads=job.modality,
+        classes=len(job.labeled.classes),
+        seed=job.recipe.seed,
+        settings=job.recipe.regularize,
     )
     load_weights(stage.folder / "regularizer.safetensors", objective)
     assert isinstance(objective, AdaptiveFeatures)

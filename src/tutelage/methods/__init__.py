@@ -201,6 +201,7 @@ METHODS: dict[str, Method] = {
         {**_ADAPTED, **_taught("logits"), **_holding("aft")},
         lesson=LESSONS["logits"],
         held="aft",
+        reads=("image", "text"),
     ),
     "pseudo-label": Method(
         "finetune on the labels, label unlabeled data by the student, train it anew on both, in rounds",

@@ -21,7 +21,7 @@ from tutelage.methods.choose import Candidate, Choice, judge
 from tutelage.methods.features import StoredFeatures
 from tutelage.methods.job import Job, Split
 from tutelage.methods.probe import CachedFeatures, cache_features, fit_probe
-from tutelage.methods.regularizers import REGULARIZERS
+from tutelage.methods.regularizers import make_regularizer
 from tutelage.models.model import Model
 from tutelage.models.weights import save_weights
 from tutelage.objectives import Objective, Supervised
@@ -216,17 +216,16 @@ class FinetuneFit:
         if self.held is None:
             return {}
         torch.manual_seed(self.job.recipe.seed)
-        return {
-            self.held.name: REGULARIZERS[self.held.name]
-            .objective(
-                self.model.encoder.widths["features"],
-                self.held.features.widths,
-                len(self.job.labeled.classes),
-                self.job.recipe.seed,
-                self.job.recipe.regularize,
-            )
-            .to(self.job.world.device)
-        }
+        regularizer = make_regularizer(
+            self.held.name,
+            self.model.encoder.widths,
+            self.held.features.widths,
+            reads=self.job.modality,
+            classes=len(self.job.labeled.classes),
+            seed=self.job.recipe.seed,
+            settings=self.job.recipe.regularize,
+        )
+        return {self.held.name: regularizer.to(self.job.world.device)}
 
     def _train(
         self,

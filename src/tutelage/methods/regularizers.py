@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tutelage.errors import ModelError, RecipeError
 from tutelage.models.preprocess import Modality
+from tutelage.models.sources import modality
 from tutelage.objectives import (
     AdaptiveFeatures,
+    AdaptiveProduct,
     BTuning,
+    Factor,
     Factors,
     FeatureObjective,
     FeatureRegression,
+    ProductRegression,
     Relations,
 )
 from tutelage.settings import Settings
@@ -84,12 +89,15 @@ class Regularizer:
         text_betas: The same for texts and pairs (appendix A.2).
         objective: Makes it, given the student's width, the teachers' by name, the number of classes, and a seed.
         reads: Settings that not all of them read.
+        product: Makes it for a student of image-text pairs, given what there is of both; ``None`` for those that
+            have no form for the product of two features.
     """
 
     betas: tuple[float, ...]
     text_betas: tuple[float, ...]
     objective: Callable[[int, Mapping[str, int], int, int, RegularizeSettings], FeatureObjective]
     reads: frozenset[str] = frozenset()
+    product: Callable[[Sequence[Factor], RegularizeSettings], FeatureObjective] | None = None
 
 
 def betas_of(name: str, settings: RegularizeSettings, modality: Modality) -> tuple[float, ...]:
@@ -117,6 +125,14 @@ REGULARIZERS: dict[str, Regularizer] = {
             variant=settings.variant,
         ),
         frozenset({"kernel", "weights", "inner_steps", "weight_rate", "variant"}),
+        lambda factors, settings: AdaptiveProduct(
+            factors,
+            standardize=settings.standardize,
+            kernel=settings.kernel,
+            weights=settings.weights,
+            inner_steps=settings.inner_steps,
+            learning_rate=settings.weight_rate,
+        ),
     ),
     "kd": Regularizer(
         _DISTILLATION,
@@ -125,6 +141,9 @@ REGULARIZERS: dict[str, Regularizer] = {
             student, widths, standardize=settings.standardize, variant=settings.variant
         ),
         frozenset({"variant"}),
+        lambda factors, settings: ProductRegression(
+            factors, standardize=settings.standardize, variant=settings.variant
+        ),
     ),
     "rkd": Regularizer(
         _DISTILLATION,
@@ -151,6 +170,67 @@ REGULARIZERS: dict[str, Regularizer] = {
     ),
 }
 """By the name of their method."""
+
+
+def make_regularizer(
+    name: str,
+    student: Mapping[str, int],
+    teachers: Mapping[str, int],
+    *,
+    reads: Modality,
+    classes: int,
+    seed: int,
+    settings: RegularizeSettings,
+) -> FeatureObjective:
+    """Return a regularizer at its start.
+
+    Args:
+        name: Key of :data:`REGULARIZERS`.
+        student: Width of each output of the student's encoder.
+        teachers: Width of the features of each teacher, by its name.
+        reads: What the student reads.
+        classes: Of the labels.
+        seed: Of what it draws.
+        settings: What the recipe says about it.
+    """
+    found = REGULARIZERS[name]
+    if reads != "pair":
+        return found.objective(student["features"], teachers, classes, seed, settings)
+    assert found.product is not None
+    return found.product(_factors(student, teachers), settings)
+
+
+def check_pair_teachers(teachers: Sequence[str], settings: RegularizeSettings) -> None:
+    """Check that teachers can hold a student of image-text pairs.
+
+    Raises:
+        ModelError: A teacher reads pairs itself.
+        RecipeError: A setting is not for pairs.
+    """
+    for name in teachers:
+        if modality(name) == "pair":
+            raise ModelError(
+                f"teacher: {name} reads pairs, and a student of pairs is held by teachers of images and teachers of "
+                "texts; name one of each, or several"
+            )
+    if settings.noise:
+        raise RecipeError("regularize.noise: is for students of images or of texts alone; leave it out for pairs")
+    if settings.kernel == "none" or settings.weights == "dense":
+        raise RecipeError(
+            f"regularize: kernel: {settings.kernel} with weights: {settings.weights} would need the whole product of "
+            "image and text features; for pairs give kernel: linear or rbf, and weights: diagonal or identity"
+        )
+
+
+def _factors(student: Mapping[str, int], teachers: Mapping[str, int]) -> list[Factor]:
+    """Return what there is of each modality that a teacher reads."""
+    kinds = {name: modality(name) for name in teachers}
+    return [
+        Factor(f"{kind}_features", student[f"{kind}_features"], widths)
+        for kind in ("image", "text")
+        if (widths := {name: width for name, width in teachers.items() if kinds[name] == kind})
+    ]
+
 
 _OWN = frozenset().union(*(each.reads for each in REGULARIZERS.values()))
 

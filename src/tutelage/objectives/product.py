@@ -65,8 +65,9 @@ class AdaptiveProduct(AdaptiveFeatures):
     Args:
         factors: One a modality that has a teacher.
         standardize: As for every :class:`FeatureObjective`.
-        kernel: ``linear`` or ``rbf``.
-        weights: ``diagonal`` learns a weight of each feature of each teacher; ``identity`` none.
+        kernel: ``linear`` or ``rbf``; there is none for ``none``, which would need the whole product.
+        weights: ``diagonal`` learns a weight of each feature of each teacher, ``identity`` none; there is no
+            ``dense``.
         inner_steps: As for :class:`AdaptiveFeatures`.
         learning_rate: Of the weights.
 
@@ -79,13 +80,13 @@ class AdaptiveProduct(AdaptiveFeatures):
         factors: Sequence[Factor],
         *,
         standardize: bool = False,
-        kernel: Kernel = "linear",
-        weights: Literal["diagonal", "identity"] = "diagonal",
+        kernel: Literal["linear", "rbf", "none"] = "linear",
+        weights: Literal["diagonal", "identity", "dense"] = "diagonal",
         inner_steps: int = 0,
         learning_rate: float = 1e-2,
     ) -> None:
         _check(factors)
-        if kernel not in ("linear", "rbf") or weights not in ("diagonal", "identity"):
+        if (kernel != "linear" and kernel != "rbf") or weights not in ("diagonal", "identity"):
             raise ValueError(
                 "of products, the kernel must be 'linear' or 'rbf', and weights 'diagonal' or 'identity'; got "
                 f"{kernel!r} and {weights!r}"

@@ -24,6 +24,8 @@ class ViewSettings(Settings):
     Attributes:
         augment: ``none``, ``light`` (mild crops), ``full`` (the source's classification augmentation), or ``auto``:
             light for small images, full otherwise. For dense tasks, likewise: ``none``, ``dense-light``, ``dense``.
+            For image-text pairs ``auto`` is ``none``, as in the source, since a crop or a flip may make a text wrong,
+            and none of them mixes.
         policy: Every parameter spelled out, in place of ``augment``.
         student_size: Side of the student's input, in pixels.
         teacher_size: Side of the teacher's input; where not given, the teacher's own, or less for small images.
@@ -48,7 +50,9 @@ class ViewSettings(Settings):
         data: dict[str, Any] = serialize(self)
         return data if self.window else {key: value for key, value in data.items() if key != "window"}
 
-    def resolved(self, short_side: int, *, teacher_native: int | None, dense: bool = False) -> ViewSettings:
+    def resolved(
+        self, short_side: int, *, teacher_native: int | None, dense: bool = False, pairs: bool = False
+    ) -> ViewSettings:
         """Fill in what suits images with this (median) short side, in pixels.
 
         The student sees images at about 1.5 times their size, since its strides were made for larger ones, in
@@ -59,9 +63,11 @@ class ViewSettings(Settings):
             short_side: Of the images.
             teacher_native: The teacher's own input size if it takes images of any size, else ``None``.
             dense: Whether the task is dense: its pixels have classes.
+            pairs: Whether every image has a text, which its views must not lose.
 
         Raises:
-            RecipeError: Augmentation or policy are for the other kind of task; sizes that dense tasks do not allow.
+            RecipeError: Augmentation or policy are for the other kind of task; sizes that dense tasks do not allow; a
+                policy mixes pairs.
         """
         if self.policy is not None and (self.policy.dense is not None) != dense:
             raise RecipeError(
@@ -77,19 +83,31 @@ class ViewSettings(Settings):
         if self.window:
             raise RecipeError("views.window: is for tasks with a class for every pixel; leave it out")
         small = short_side < SMALL
-        augment: Augmentation = self.augment if self.augment != "auto" else ("light" if small else "full")
+        if self.augment != "auto":
+            augment: Augmentation = self.augment
+        else:
+            augment = "none" if pairs else "light" if small else "full"
         student_size = self.student_size or min(256, _steps_of_32(1.5 * short_side))
         teacher_size = self.teacher_size
         if teacher_size is None and teacher_native is not None:
             teacher_size = min(teacher_native, max(64, _steps_of_32(2 * short_side)))
         return ViewSettings(
             augment=augment,
-            policy=self.policy or POLICIES[augment],
+            policy=self._policy(augment, pairs=pairs),
             student_size=student_size,
             teacher_size=teacher_size,
             size=self.size or max(student_size, min(teacher_size or 256, short_side)),
             crop=self.crop or (256 / 288 if augment == "full" else 1.0),
         )
+
+    def _policy(self, augment: Augmentation, *, pairs: bool) -> ViewPolicy:
+        if self.policy is None:
+            return POLICIES[augment].model_copy(update={"mixup": 0.0, "cutmix": 0.0}) if pairs else POLICIES[augment]
+        if pairs and (self.policy.mixup or self.policy.cutmix):
+            raise RecipeError(
+                "views.policy: mixes images, whose texts cannot be mixed with them; leave mixup and cutmix out"
+            )
+        return self.policy
 
     def of_texts(self) -> ViewSettings:
         """Return the views of texts, which are seen as they are.
