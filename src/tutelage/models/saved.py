@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ModelError, RunError
+from tutelage.models.preprocess import (
+    ClipTextPreprocess,
+    PairPreprocess,
+    Preprocess,
+    TextPreprocess,
+    preprocess_from_dict,
+)
 
 SCHEMA = 1
 """Version of ``model.json``; it grows when an older Tutelage could not read a new one."""
@@ -46,3 +55,28 @@ def read_description(folder: Path) -> dict[str, Any]:
     if newer:
         raise ModelError(f"{path}: written by a newer Tutelage (schema {schema}, known {SCHEMA}); update Tutelage")
     return data
+
+
+def preprocess_of(folder: Path, description: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocess of a finished model, with the tokenizer that lies beside it.
+
+    Args:
+        folder: The model folder.
+        description: The content of its ``model.json``.
+
+    Raises:
+        ModelError: There is no preprocess, or it is damaged.
+    """
+    if not isinstance(description.get("preprocess"), Mapping):
+        raise ModelError(f"{folder / 'model.json'}: says nothing of a preprocess; copy or make the model again")
+    return _beside(folder, preprocess_from_dict(description["preprocess"]))
+
+
+def _beside(folder: Path, preprocess: Preprocess) -> Preprocess:
+    if isinstance(preprocess, PairPreprocess):
+        text = _beside(folder, preprocess.text)
+        assert isinstance(text, TextPreprocess | ClipTextPreprocess)
+        return replace(preprocess, text=text)
+    if isinstance(preprocess, TextPreprocess) and (folder / preprocess.tokenizer).is_dir():
+        return replace(preprocess, tokenizer=str(folder / preprocess.tokenizer))
+    return preprocess

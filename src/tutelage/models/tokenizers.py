@@ -12,19 +12,20 @@ from tutelage.runtime.texts import padding_token
 
 @lru_cache(maxsize=8)
 def transformers_tokenizer(name: str) -> Any:
-    """Return transformers' own tokenizer of a folder or of a repository on the hub.
+    """Return transformers' own tokenizer of a folder, of a repository on the hub, or of a bundled model.
 
     Raises:
         ModelError: It cannot be had.
     """
     from transformers import AutoTokenizer
 
-    from tutelage.models.sources import hub
+    from tutelage.models.sources import bundled_models, hub
 
-    with hub.failures(name, name):
-        local = Path(name).is_dir() or hub.cache_only(name, name)
+    path = str(bundled_models.text_folder(name)) if name.startswith("bundled:") else name
+    with hub.failures(name, path):
+        local = Path(path).is_dir() or hub.cache_only(name, path)
         try:
-            return AutoTokenizer.from_pretrained(name, local_files_only=local)
+            return AutoTokenizer.from_pretrained(path, local_files_only=local)
         # A folder without the files of a tokenizer ends in whatever the first thing to miss them raises.
         except (AttributeError, KeyError, TypeError, ImportError) as error:
             raise ModelError(f"{name}: no tokenizer that can be read ({error}); save one beside the model") from error
@@ -35,7 +36,7 @@ def tokenizer(name: str) -> tuple[Any, int]:
     """Return a ``tokenizers.Tokenizer`` that neither pads nor truncates, and the number of its token for padding.
 
     Args:
-        name: A folder, or a repository on the hub.
+        name: A folder, a repository on the hub, or ``bundled:NAME``.
 
     Raises:
         ModelError: It cannot be had, or it is one of those that are slow: written in Python.
@@ -49,6 +50,9 @@ def tokenizer(name: str) -> tuple[Any, int]:
             f"{name}: its tokenizer ({type(theirs).__name__}) has no fast form, and that is needed; save the model "
             "with a tokenizer.json"
         )
+    if backend.get_vocab_size() <= len(theirs.all_special_ids):
+        # What transformers makes up where there are no files.
+        raise ModelError(f"{name}: no tokenizer there that knows a word; save one beside the model")
     # A copy: transformers changes its own with every call.
     ours = tokenizers.Tokenizer.from_str(backend.to_str())
     ours.no_padding()

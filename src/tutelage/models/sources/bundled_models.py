@@ -68,12 +68,27 @@ def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
         "pretrained": identifier if pretrained else None,
     }
     if identifier == _TEXT:
-        folder = package_folder(identifier) / "model"
         # The license is the model card's in that folder.
         source["license"] = "apache-2.0" if pretrained else None
-        return transformers_models.build_from(str(folder), name, pretrained=pretrained, size=size, source=source)
+        facts: dict[str, Any] = {"pretrained": pretrained, "source": source}
+        # The tokenizer by its name: where packages are installed is no part of what a model reads.
+        return transformers_models.build_from(str(text_folder(name)), name, size=size, tokens=name, **facts)
     source = {**source, "license": None}
     return _efficientnet(identifier, name, pretrained=pretrained, size=size, stride=stride, source=source)
+
+
+def text_folder(name: str) -> Path:
+    """Return the folder of transformers' files of a bundled text model, by its whole name.
+
+    Raises:
+        UnknownNameError: There is no such bundled model.
+        ModelError: It reads no texts, or its package is not installed.
+    """
+    identifier = name.removeprefix("bundled:")
+    check(identifier, pretrained=False, size=None)
+    if identifier != _TEXT:
+        raise ModelError(f"{name} reads images, and a tokenizer is wanted; bundled:{_TEXT} has one")
+    return package_folder(identifier) / "model"
 
 
 def package_folder(identifier: str) -> Path:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
-from tutelage.models.preprocess import ImagePreprocess, Modality, modality_of, preprocess_from_dict
-from tutelage.models.saved import find_model, read_description
+from tutelage.models.preprocess import (
+    ImagePreprocess,
+    Modality,
+    PairPreprocess,
+    Preprocess,
+    TextPreprocess,
+    modality_of,
+)
+from tutelage.models.saved import find_model, preprocess_of, read_description
 from tutelage.models.weights import load_weights
 
 
@@ -24,8 +32,7 @@ def modality(identifier: str) -> Modality:
         RunError: There is none.
         ModelError: Its description is damaged.
     """
-    _, description = _encoder_of(identifier)
-    return modality_of(preprocess_from_dict(description["preprocess"]))
+    return modality_of(preprocess_of(*_encoder_of(identifier)))
 
 
 def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> None:
@@ -43,7 +50,7 @@ def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
 
 
 def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
-    """Build the encoder of a finished model, by default at the size and stride that it was made for.
+    """Build the encoder of a finished model, by default at the size (or length) and stride that it was made for.
 
     Raises:
         RunError: There is no finished model.
@@ -53,8 +60,7 @@ def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
 
     folder, description = _encoder_of(identifier)
     encoder = build_encoder(pretrained=False, **_asked(description, size, stride))
-    preprocess = preprocess_from_dict({**description["preprocess"], "size": _size(encoder)})
-    encoder.preprocess = preprocess
+    encoder.preprocess = _sized(preprocess_of(folder, description), encoder.preprocess)
     if pretrained:
         load_weights(folder / "model.safetensors", encoder, prefix="encoder.")
         encoder.pretrained = True
@@ -65,16 +71,26 @@ def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
 def _encoder_of(identifier: str) -> tuple[Path, dict[str, Any]]:
     folder = find_model(Path(identifier).expanduser())
     description = read_description(folder)
-    if not isinstance(description.get("encoder"), dict) or "preprocess" not in description:
+    if not isinstance(description.get("encoder"), dict):
         raise ModelError(f"{folder / 'model.json'}: names no encoder; copy or make the model again")
     return folder, description
 
 
 def _asked(description: dict[str, Any], size: int | None, stride: int | None) -> dict[str, Any]:
     own = description["encoder"]
-    return {"name": own["name"], "size": size or own["size"], "stride": stride or own.get("stride")}
+    if size is None and description["preprocess"].get("kind") == "text":
+        size = description["preprocess"]["length"]
+    return {"name": own["name"], "size": size or own.get("size"), "stride": stride or own.get("stride")}
 
 
-def _size(encoder: Encoder) -> int:
-    assert isinstance(encoder.preprocess, ImagePreprocess)
-    return encoder.preprocess.size
+def _sized(own: Preprocess, built: Preprocess) -> Preprocess:
+    """Return a model's own preprocess at the size, or length, that its encoder was built with."""
+    if isinstance(own, ImagePreprocess) and isinstance(built, ImagePreprocess):
+        return replace(own, size=built.size)
+    if isinstance(own, TextPreprocess) and isinstance(built, TextPreprocess):
+        return replace(own, length=built.length)
+    if isinstance(own, PairPreprocess) and isinstance(built, PairPreprocess):
+        image = _sized(own.image, built.image)
+        assert isinstance(image, ImagePreprocess)
+        return replace(own, image=image)
+    return own

@@ -90,6 +90,8 @@ class TextEncoder(Encoder):
     def __init__(self, name: str, tower: Any, preprocess: TextPreprocess, *, pooling: Pooling, **facts: Any) -> None:
         super().__init__(name, preprocess, {"features": tower.config.hidden_size}, **facts)
         drop_tanh_pooler(tower)
+        if getattr(tower.config, "use_cache", False):
+            tower.config.use_cache = False  # nothing is ever written on
         self.tower = tower.eval()
         self.pooling = pooling
         self.eval()

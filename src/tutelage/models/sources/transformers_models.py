@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,7 @@ def modality(identifier: str) -> Modality:
     from transformers import MODEL_MAPPING
 
     check(identifier, pretrained=False, size=None)
-    folder = Path(identifier).expanduser()
-    path = str(folder) if folder.is_dir() else identifier
-    name = f"hf:{identifier}"
+    path, name = location(identifier), f"hf:{identifier}"
     with hub.failures(name, path):
         config, _ = _config(path, name)
         if config.model_type in {**PROJECTED, **SHARED} or hasattr(config, "vision_config"):
@@ -92,8 +92,6 @@ def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
         ModelError: It cannot be had, is no image or text encoder, or cannot be given the stride.
     """
     check(identifier, pretrained=pretrained, size=size, stride=stride)
-    folder = Path(identifier).expanduser()
-    path = str(folder) if folder.is_dir() else identifier
     source = {
         "source": "hf",
         "identifier": identifier,
@@ -101,7 +99,7 @@ def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
         "license": None,
     }
     name = f"hf:{identifier}"
-    return build_from(path, name, pretrained=pretrained, size=size, stride=stride, source=source)
+    return build_from(location(identifier), name, pretrained=pretrained, size=size, stride=stride, source=source)
 
 
 def build_from(
@@ -112,6 +110,7 @@ def build_from(
     size: int | None,
     stride: int | None = None,
     source: dict[str, Any],
+    tokens: str | None = None,
 ) -> Encoder:
     """Build the image or text encoder of a repository or folder, under a given name.
 
@@ -122,6 +121,7 @@ def build_from(
         size: Side of the images in pixels, or length of the texts in tokens.
         stride: Pixels from one patch to the next; the model's own if not given.
         source: Facts for the encoder's ``source``.
+        tokens: What names its tokenizer; the path if not given.
 
     Raises:
         ModelError: It cannot be had, is no image or text encoder, or cannot be given the stride.
@@ -144,14 +144,59 @@ def build_from(
         if tower.main_input_name == "input_ids":
             if stride is not None:
                 raise strides.refusal(name, stride)
-            limit = text_limit(tower)
-            if size is not None and limit is not None and size > limit:
-                raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
-            tokenizer(path)  # that it cannot be had should be known now
-            length = size or min(_LENGTH, limit or _LENGTH)
-            texts = TextPreprocess(path, length=length, segments=takes_segments(tower), limit=limit)
-            return TextEncoder(name, tower, texts, pooling=_pooling(path, config, local=local), **facts)
+            pooling = _pooling(path, config, local=local)
+            return text_encoder(name, tower, tokens or path, pooling=pooling, size=size, **facts)
     raise _neither(name, config)
+
+
+def text_encoder(
+    name: str, tower: Any, tokens: str, *, pooling: Pooling, size: int | None, **facts: Any
+) -> TextEncoder:
+    """Return the encoder around one of transformers' text models.
+
+    Args:
+        name: The encoder's name, for errors and results.
+        tower: The model.
+        tokens: Name or folder of its tokenizer.
+        pooling: How token states become features.
+        size: Length of the texts in tokens; 128, or fewer where the model reads no more, if not given.
+        facts: As of :class:`tutelage.models.Encoder`.
+
+    Raises:
+        ModelError: The tokenizer cannot be had, knows words that the model does not, or the texts are too long.
+    """
+    limit = text_limit(tower)
+    if size is not None and limit is not None and size > limit:
+        raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
+    words, pad = tokenizer(tokens)
+    rows = tower.get_input_embeddings().num_embeddings
+    # Added tokens may lie behind those that a model knows, as long as nobody writes them.
+    known = max(words.get_vocab_size(with_added_tokens=False), pad + 1)
+    if known > rows:
+        raise ModelError(f"{name}: its tokenizer has {known} tokens, and the model knows {rows}; save them together")
+    length = size or min(_LENGTH, limit or _LENGTH)
+    texts = TextPreprocess(tokens, length=length, segments=takes_segments(tower), limit=limit)
+    return TextEncoder(name, tower, texts, pooling=pooling, **facts)
+
+
+def layer_count(path: str, name: str) -> int | None:
+    """Return how many layers a model's configuration states (of an encoder-decoder, in its encoder), if it does.
+
+    Args:
+        path: A repository's name or a folder.
+        name: The model's name, for errors.
+
+    Raises:
+        ModelError: The configuration cannot be had.
+    """
+    with hub.failures(name, path):
+        return getattr(_config(path, name)[0], "num_hidden_layers", None)
+
+
+def location(identifier: str) -> str:
+    """Return the folder that a name after ``hf:`` is, or the repository."""
+    folder = Path(identifier).expanduser()
+    return str(folder) if folder.is_dir() else identifier
 
 
 def _config(path: str, name: str) -> tuple[Any, bool]:
@@ -172,9 +217,25 @@ def _load(path: str, config: Any, *, pretrained: bool, local: bool) -> Any:
     special = PROJECTED.get(config.model_type) or SHARED.get(config.model_type)
     kind = getattr(transformers, special) if special else transformers.AutoModel
     if pretrained:
-        return kind.from_pretrained(path, dtype=torch.float32, local_files_only=local)
+        with _quiet() if local else nullcontext():  # the bar of a download stays
+            return kind.from_pretrained(path, dtype=torch.float32, local_files_only=local)
     config = getattr(config, "vision_config", config) if special else config
     return kind(config) if special else kind.from_config(config, dtype=torch.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out transformers' bar over weights that it puts in place, which takes no time worth one."""
+    from transformers.utils import logging
+
+    theirs: Any = logging
+    shown = theirs.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            theirs.enable_progress_bar()
 
 
 def _image_preprocess(
