@@ -7,8 +7,9 @@
 their names, so that packages built from one source do not straddle; of each source only one package is taken, the one
 called like it, or else the one with the longest description.
 
-The section is a subject here, not a form: packages filed by their form (libraries, their headers, documentation,
-debugging symbols, translations, transitional ones) are left out, and so are sections with fewer than 150 sources.
+The section is a subject here: packages filed by their form (libraries, their headers, documentation, debugging
+symbols, translations, transitional ones), by the programming language that nearly all of their texts name, or under
+``misc`` are left out, and so are sections with fewer than 150 sources.
 What gives a section away is left out of the texts: paragraphs that five sources or more share, such as those that
 every package of some language ends with, web addresses, and the names of package and source. The same lists give the
 same files; counts are printed.
@@ -30,6 +31,12 @@ LISTS = Path("/var/lib/apt/lists")
 FORMS = {"cli-mono", "debian-installer", "debug", "doc", "introspection", "kernel", "libdevel", "libs"}
 FORMS |= {"localization", "metapackages", "oldlibs", "tasks"}
 """Sections that say what a package is made of, not what it is for."""
+
+LANGUAGES = {"gnu-r", "golang", "haskell", "java", "javascript", "lisp", "ocaml", "perl", "php", "python", "ruby"}
+LANGUAGES |= {"rust"}
+"""Sections whose name is in nearly every text."""
+
+LEFT_OUT = FORMS | LANGUAGES | {"misc"}
 
 FEWEST = 150
 """Sources that a section has at least."""
@@ -70,7 +77,7 @@ def make(lists: Path) -> list[tuple[str, str, str]]:
     for stanza in stanzas(lists, "*_Packages*"):
         section = stanza.get("Section", "").rpartition("/")[2]
         text = texts.get(stanza.get("Description-md5", ""))
-        if section and section not in FORMS and text is not None:
+        if section and section not in LEFT_OUT and text is not None:
             source = stanza.get("Source", stanza["Package"]).partition(" ")[0]
             packages[source].append((stanza["Package"], section, text))
     chosen = {source: chosen_of(source, found) for source, found in sorted(packages.items())}
