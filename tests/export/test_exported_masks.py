@@ -271,7 +271,7 @@ def test_logits_that_are_no_numbers_never_agree(pixels):
 def test_a_file_of_other_logits_is_refused(dense, exported, model, pixels):
     other = dense()
     torch.nn.init.normal_(other.head.classifier.weight, std=3)
-    with pytest.raises(ExportError, match="does not agree with the trained model on 1 images"):
+    with pytest.raises(ExportError, match="does not agree with the trained model on 1 samples"):
         check_mask_parity(other, exported, [pixels(40, 40)])
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tutelage.data.samples import Samples
 from tutelage.evaluation.results import Result
 from tutelage.export import EXPORTERS, Material, load_model
 from tutelage.export import stage as stages
@@ -172,6 +173,6 @@ def test_it_is_not_tried_again_when_the_run_is_resumed(refused: Refused) -> None
 def test_a_form_that_cannot_be_made_is_told_and_the_run_goes_on(tiny: Any, classes: Any, tmp_path: Path) -> None:
     material = Material(tiny(), classes, {})
     EXPORTERS["onnx"].write(material, tmp_path)
-    found = stages._gated(EXPORTERS["int8"], material, tmp_path, [], 0.02)
+    found = stages._gated(EXPORTERS["int8"], material, tmp_path, Samples(()), 0.02)
     assert not found["kept"]
     assert "no images to calibrate" in found["why"]

@@ -78,11 +78,11 @@ def test_other_than_uint8_images_are_refused(tiny, images):
         Deployable(tiny()).prepare(images)
 
 
-def test_a_model_of_text_is_refused(tiny):
+def test_a_model_of_texts_sees_no_images(tiny):
     model = tiny()
     model.encoder.preprocess = TextPreprocess("none")
     with pytest.raises(ModelError, match="text"):
-        Deployable(model)
+        Deployable(model).prepare(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
 
 
 def test_an_inference_copy_leaves_the_model_as_it_is(tiny):

@@ -128,5 +128,5 @@ def test_logits_that_are_no_numbers_never_agree():
 
 
 def test_no_images_to_compare_on_is_an_error():
-    with pytest.raises(ExportError, match="no transfer images are left"):
+    with pytest.raises(ExportError, match="no transfer samples are left"):
         compare(scores(), scores(), [])

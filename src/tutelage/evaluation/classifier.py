@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tutelage.data.samples import ImageSource, Samples
+from tutelage.data.samples import Samples
 from tutelage.errors import DataError
 from tutelage.evaluation.measures import IntArray, measure
 from tutelage.report.confusion import confused_pairs, confusion_matrix
@@ -25,27 +25,27 @@ def evaluate_classifier(
     batch_size: int = 64,
     update: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Evaluate a model on labeled images, whose classes are matched to its own by name.
+    """Evaluate a model on labeled samples, whose classes are matched to its own by name.
 
-    Images of classes that the model does not know are left out and counted; so are those that cannot be decoded.
+    Those of classes that the model does not know are left out and counted; so are those that cannot be read.
 
     Args:
         classifier: The model.
-        samples: Labeled images.
-        batch_size: Images that go through the model together.
-        update: Told how many images are done.
+        samples: Labeled images, texts or pairs, as the model reads them.
+        batch_size: Samples that go through the model together.
+        update: Told how many samples are done.
 
     Returns:
-        Plain data: ``images`` (those judged), the metrics with ``accuracy_interval`` (95 %), ``classes`` (each
-        with ``images, recall, precision``; ``None`` where there is nothing to divide by), ``confused`` pairs,
-        ``unknown_classes`` with their images, and ``failed`` (what could not be decoded, with the reason).
+        Plain data: ``images`` (how many samples were judged), the metrics with ``accuracy_interval`` (95 %),
+        ``classes`` (each with ``images, recall, precision``; ``None`` where there is nothing to divide by),
+        ``confused`` pairs, ``unknown_classes`` with their samples, and ``failed`` (what could not be read, with the
+        reason).
 
     Raises:
-        DataError: The samples have no images or labels, or none that can be judged.
+        DataError: The samples have no labels or not what the model reads, or none can be judged.
         ModelError: The model cannot be run.
     """
-    if samples.images is None:
-        raise DataError(f"{samples.origin}: has no images; this model reads images")
+    given = classifier.given(samples)
     names = classifier.classes
     targets = _matched(samples, names)
     rows: list[int] = np.flatnonzero(targets >= 0).tolist()
@@ -54,13 +54,9 @@ def evaluate_classifier(
             f"{samples.origin}: none of its classes ({some(samples.classes)}) is one of the model's "
             f"({some(names)}); rename one of them"
         )
-    images = samples.images
-
-    def wanted() -> Iterator[ImageSource]:
-        return (images[row] for row in rows)
-
     found, judged, failed = [], [], []
-    for row, answer in zip(rows, classifier.answers(wanted(), batch_size=batch_size), strict=True):
+    answers = classifier.answers((given[row] for row in rows), batch_size=batch_size)
+    for row, answer in zip(rows, answers, strict=True):
         if answer.logits is None:
             failed.append({"image": samples.ids[row], "error": answer.error})
         else:
@@ -68,7 +64,7 @@ def evaluate_classifier(
             judged.append(row)
         update(len(judged) + len(failed))
     if not found:
-        raise DataError(f"{samples.origin}: none of {len(rows)} images could be read; {failed[0]['error']}")
+        raise DataError(f"{samples.origin}: none of {len(rows)} samples could be read; {failed[0]['error']}")
     logits, truth = np.stack(found), targets[judged]
     predicted = logits.argmax(axis=1).astype(np.int64)
     pairs = confused_pairs(truth, predicted)[:PAIRS]

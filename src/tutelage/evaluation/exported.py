@@ -53,12 +53,12 @@ def _work(job: Job, exported: Stage, test: Samples, _: Path) -> tuple[dict[str, 
 
 def _outcomes(model: Classifier | Segmenter, test: Samples) -> Tensor:
     """Return what a file makes of the test set, as the task's metrics read it (see :meth:`Job.outcomes`)."""
-    assert test.images is not None
+    given = model.given(test)
     if isinstance(model, Classifier):
-        return torch.from_numpy(model.logits(test.images))
+        return torch.from_numpy(model.logits(given))
     assert test.masks is not None
     counts = []
-    for answer, truth in zip(model.answers(test.images), test.masks, strict=True):
+    for answer, truth in zip(model.answers(given), test.masks, strict=True):
         if answer.mask is None:
             raise DataError(answer.error)
         counts.append(pixel_counts(torch.from_numpy(answer.mask), decode_mask(truth), len(model.classes)))

@@ -10,9 +10,10 @@ import torch
 
 from tutelage.errors import ModelError, RunError
 from tutelage.export.predict import LoadedModel
+from tutelage.export.tokenizer import beside, write_tokenizer
 from tutelage.models.model import Head, LinearHead, Model, weight_hash
-from tutelage.models.preprocess import ImagePreprocess, preprocess_from_dict, preprocess_to_dict
-from tutelage.models.saved import SCHEMA, find_model, read_description
+from tutelage.models.preprocess import ImagePreprocess, PairPreprocess, Preprocess, preprocess_to_dict
+from tutelage.models.saved import SCHEMA, find_model, preprocess_of, read_description
 from tutelage.models.segmentation_head import SegmentationHead
 from tutelage.models.weights import load_weights, save_weights
 from tutelage.run import write_json
@@ -23,22 +24,23 @@ def save_model(
 ) -> None:
     """Write encoder and head as ``model.safetensors`` and ``model.json`` into ``folder``, made when missing.
 
+    The tokenizer of a model of texts goes with it, into ``tokenizer/``.
+
     Args:
         folder: The model folder.
-        model: A model of images with a linear head, or with one of masks.
+        model: A model with a linear head, or one of images with a head of masks.
         classes: Class names in the order of the logits.
         task: Name of the task.
         provenance: How the model came to be, as plain data.
 
     Raises:
-        ModelError: The model is of a kind that the folder cannot describe.
+        ModelError: The model is of a kind that the folder cannot describe, or its tokenizer cannot be had.
         RunError: A file cannot be written.
     """
     preprocess, head = model.encoder.preprocess, model.head
-    if not isinstance(preprocess, ImagePreprocess) or not isinstance(head, LinearHead | SegmentationHead):
+    if not isinstance(head, LinearHead | SegmentationHead):
         raise ModelError(
-            f"{model.encoder.name} with {type(head).__name__}: only a linear head, or one of masks, on images can be "
-            "saved"
+            f"{model.encoder.name} with {type(head).__name__}: only a linear head, or one of masks, can be saved"
         )
     if isinstance(head, LinearHead):
         told: dict[str, Any] = {"kind": "linear", "width": head.linear.in_features}
@@ -49,7 +51,7 @@ def save_model(
         given = head.classifier.out_channels
     if len(classes) != given:
         raise ModelError(f"the head gives {given} logits, but {len(classes)} classes are named")
-    encoder: dict[str, Any] = {"name": model.encoder.name, "size": preprocess.size}
+    encoder: dict[str, Any] = {"name": model.encoder.name, "size": _size(preprocess)}
     if model.encoder.stride is not None:
         encoder["stride"] = model.encoder.stride
     description = {
@@ -58,7 +60,7 @@ def save_model(
         "encoder": encoder,
         "head": told,
         "classes": list(classes),
-        "preprocess": preprocess_to_dict(preprocess),
+        "preprocess": preprocess_to_dict(beside(preprocess)),
         "weights": weight_hash(model),
         "provenance": dict(provenance),
     }
@@ -66,6 +68,7 @@ def save_model(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
+    write_tokenizer(folder, preprocess)
     save_weights(folder / "model.safetensors", model.state_dict())
     write_json(folder / "model.json", description)
 
@@ -86,7 +89,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     folder = find_model(Path(path))
     description = read_description(folder)
     try:
-        preprocess = preprocess_from_dict(description["preprocess"])
+        preprocess = preprocess_of(folder, description)
         named = description["encoder"]
         encoder = build_encoder(named["name"], pretrained=False, size=named["size"], stride=named.get("stride"))
         classes, task = tuple(description["classes"]), str(description["task"])
@@ -101,6 +104,13 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Loade
     if weight_hash(model) != expected:
         raise ModelError(f"{folder}: model.safetensors is not the file that model.json describes; copy both again")
     return LoadedModel(model=model.to(device).eval().requires_grad_(False), classes=classes, task=task)
+
+
+def _size(preprocess: Preprocess) -> int:
+    """Return the size that an encoder is built with: the side of images in pixels, or the tokens of texts."""
+    if isinstance(preprocess, PairPreprocess):
+        return preprocess.image.size
+    return preprocess.size if isinstance(preprocess, ImagePreprocess) else preprocess.length
 
 
 def _head(told: Mapping[str, Any], classes: int) -> Head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tutelage.data.pixels import decode_pixels
-from tutelage.data.samples import ImageSource
+from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, ExportError
 from tutelage.export.exporter import Material
-from tutelage.export.scoring import Logits, Pixels, Score, Segment
+from tutelage.export.graph import Deployable
+from tutelage.export.scoring import Logits, Pixels, Sample, Score, Segment
 from tutelage.run import write_whole
 
 FILE = "model.int8.onnx"
@@ -24,44 +25,37 @@ FILE = "model.int8.onnx"
 QUANTIZED = ("Conv", "MatMul", "Gemm")
 """Where nearly all time goes. All else stays in float, the preprocessing in front of the model as well."""
 
+DYNAMIC = ("MatMul", "Gemm", "Gather")
+"""The same where texts are read, whose embeddings are most of a small model's bytes."""
+
 
 def export_int8(material: Material, folder: Path) -> Path:
-    """Write ``model.int8.onnx`` from ``model.onnx``: static, weights by channel, activations calibrated.
+    """Write ``model.int8.onnx`` from ``model.onnx``, with weights by channel.
 
-    Images go through the float graph one by one, and only the range of each activation is kept, so that memory
-    does not grow with them. Metadata are those of ``model.onnx``, and ``precision``.
+    A model of images is quantized statically: they go through the float graph one by one, and only the range of each
+    activation is kept, so that memory does not grow with them. Where texts are read, the ranges are those of each
+    text itself, and embeddings become whole numbers as well; convolutions then stay in float. Metadata are those of
+    ``model.onnx``, and ``precision``.
 
     Raises:
         ExportError: There are no images to calibrate with, or ONNX Runtime cannot quantize the graph.
         RunError: The file cannot be written.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     source, path = folder / "model.onnx", folder / FILE
-    if not material.calibration:
+    static = Deployable(material.model).modality == "image"
+    if static and not material.calibration:
         raise ExportError(f"{source.name}: no images to calibrate INT8 with; leave int8 out of export.forms")
     try:
         graph = onnx.load(source)
         texts = {prop.key: prop.value for prop in graph.metadata_props}
         with tempfile.TemporaryDirectory(prefix="tutelage-int8-") as scratch:
             quantized = Path(scratch) / FILE
-            quantize_static(
-                _prepared(graph),
-                quantized,
-                _reader(material.calibration),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTIZED),
-                nodes_to_exclude=_ends(graph),
-                per_channel=True,
-                # Seven bits of eight: else sums overflow on processors that add products in 16 bits.
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                # Products of two activations, as in attention, lose much and win little.
-                extra_options={"MatMulConstBOnly": True},
-            )
+            if static:
+                _quantize_static(graph, quantized, material.calibration)
+            else:
+                _quantize_dynamic(graph, quantized)
             made = onnx.load(quantized)
         made.producer_name = "tutelage"
         onnx.helper.set_model_props(made, {**texts, "precision": "int8"})
@@ -76,13 +70,66 @@ def export_int8(material: Material, folder: Path) -> Path:
     return path
 
 
-def readable(images: Sequence[ImageSource]) -> Iterator[Pixels]:
+def _quantize_static(graph: Any, path: Path, calibration: Sequence[ImageSource]) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    quantize_static(
+        _prepared(graph),
+        path,
+        _reader(calibration),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(QUANTIZED),
+        nodes_to_exclude=_ends(graph),
+        per_channel=True,
+        # Seven bits of eight: else sums overflow on processors that add products in 16 bits.
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        # Products of two activations, as in attention, lose much and win little.
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def _quantize_dynamic(graph: Any, path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        _prepared(graph),
+        path,
+        op_types_to_quantize=list(DYNAMIC),
+        nodes_to_exclude=_ends(graph),
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def readable(images: Iterable[ImageSource]) -> Iterator[Pixels]:
     """Yield the images that can be decoded, each uint8 [H, W, 3], one at a time."""
     for image in images:
-        try:
-            yield np.ascontiguousarray(decode_pixels(image))
-        except DataError:
-            continue
+        if (pixels := _pixels(image)) is not None:
+            yield pixels
+
+
+def readable_samples(samples: Samples) -> Iterator[Sample]:
+    """Yield the samples that can be decoded, in the form that files are scored on, one at a time."""
+    if samples.images is None:
+        yield from samples.texts or ()
+    elif samples.texts is None:
+        yield from readable(samples.images)
+    else:
+        for image, text in zip(samples.images, samples.texts, strict=True):
+            if (pixels := _pixels(image)) is not None:
+                yield pixels, text
+
+
+def _pixels(image: ImageSource) -> Pixels | None:
+    try:
+        return np.ascontiguousarray(decode_pixels(image))
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -90,8 +137,8 @@ class Agreement:
     """How far a file says what the float file says.
 
     Attributes:
-        images: Number of images compared.
-        agreement: Share of images, or mean share of their pixels, with the same top-1 class.
+        images: Number of samples compared.
+        agreement: Share of samples, or mean share of their pixels, with the same top-1 class.
         probability: Mean absolute difference of a class's probability.
     """
 
@@ -100,31 +147,31 @@ class Agreement:
     probability: float
 
 
-def compare(exact: Score, other: Score, images: Sequence[ImageSource]) -> Agreement:
-    """Compare two files on images that neither was fitted to, one at a time.
+def compare(exact: Score, other: Score, samples: Iterable[Sample]) -> Agreement:
+    """Compare two files on decoded samples that neither was fitted to, one at a time.
 
     Raises:
-        ExportError: No image can be decoded.
+        ExportError: There is none.
     """
     same: list[bool] = []
     apart: list[float] = []
-    for pixels in readable(images):
-        one, two = (_finite(score(pixels[None])) for score in (exact, other))
+    for sample in samples:
+        one, two = (_finite(score([sample])) for score in (exact, other))
         same.append(two is not None and one is not None and bool(one.argmax() == two.argmax()))
         apart.append(1.0 if one is None or two is None else float((one.softmax(1) - two.softmax(1)).abs().mean()))
     return _agreement(same, apart)
 
 
-def compare_masks(exact: Segment, other: Segment, images: Sequence[ImageSource]) -> Agreement:
+def compare_masks(exact: Segment, other: Segment, images: Iterable[Pixels]) -> Agreement:
     """Compare two files that give masks, pixel by pixel, as :func:`compare` does.
 
     Raises:
-        ExportError: No image can be decoded.
+        ExportError: There is no image.
     """
     same: list[float] = []
     apart: list[float] = []
-    for pixels in readable(images):
-        (one, first), (two, second) = exact(pixels[None]), other(pixels[None])
+    for pixels in images:
+        (one, first), (two, second) = exact([pixels]), other([pixels])
         finite = _finite(first), _finite(second)
         if finite[0] is None or finite[1] is None:
             same.append(0.0)
@@ -137,7 +184,7 @@ def compare_masks(exact: Segment, other: Segment, images: Sequence[ImageSource])
 
 def _agreement(same: Sequence[float], apart: Sequence[float]) -> Agreement:
     if not same:
-        raise ExportError("no transfer images are left to check INT8 on; give more than one, or leave int8 out")
+        raise ExportError("no transfer samples are left to check INT8 on; give more than one, or leave int8 out")
     return Agreement(len(same), float(np.mean(same)), float(np.mean(apart)))
 
 

@@ -1,4 +1,4 @@
-"""ONNX: one file with weights, preprocessing, class names and provenance, for images of any size."""
+"""ONNX: one file with weights, preprocessing, class names and provenance, for images and texts of any size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tutelage.errors import ExportError
 from tutelage.export.exporter import colors
-from tutelage.export.graph import Deployable, inference_copy
+from tutelage.export.graph import Core, Deployable, example_of, free_axes, inference_copy
+from tutelage.export.tokenizer import in_one_form, write_tokenizer
 from tutelage.models.model import Model
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.run import write_whole
@@ -36,17 +36,19 @@ def export_onnx(
     metadata: Mapping[str, str],
     palette: Sequence[Color] | None = None,
 ) -> Path:
-    """Write ``model`` as one ONNX file: ``images`` uint8 [B, H, W, 3] in, ``logits`` out.
+    """Write ``model`` as one ONNX file: ``images`` uint8 [B, H, W, 3], tokens of texts or both in, ``logits`` out.
 
-    A model that tells every pixel has two outputs: ``mask`` [B, H, W], at the images' own size, uint8 for up to 255
-    classes and else int32; and ``logits`` [B, C, h, w], which it is made of.
+    Tokens are ``input_ids`` and, as far as the model reads them, ``attention_mask`` and ``token_type_ids``, each
+    int64 [B, L]; what makes them is written beside the file, into ``tokenizer/``. A model that tells every pixel has
+    two outputs: ``mask`` [B, H, W], at the images' own size, uint8 for up to 255 classes and else int32; and
+    ``logits`` [B, C, h, w], which it is made of.
 
-    Batch, height and width are free. The file's metadata hold ``classes`` and ``preprocess`` as JSON, and
-    ``metadata``; with masks also ``task`` and ``palette``. Branches that only training needs are merged
-    (reparameterized) in a copy; ``model`` is left as it is.
+    Batch, height, width and length are free. The file's metadata hold ``classes`` and ``preprocess`` as JSON, and
+    ``metadata``; with texts also ``modality``, with masks ``task`` and ``palette``. Branches that only training needs
+    are merged (reparameterized) in a copy; ``model`` is left as it is.
 
     Args:
-        model: A model of images.
+        model: A model of images, of texts, or of pairs of both.
         path: The file to write; its folder exists.
         classes: Class names in the order of the logits.
         metadata: Provenance, as text.
@@ -58,8 +60,8 @@ def export_onnx(
     Raises:
         ExportError: The model cannot be traced, is too large for one file, or has other classes or
             colors than that.
-        ModelError: The model does not read images.
-        RunError: The file cannot be written.
+        ModelError: Its tokenizer cannot be had.
+        RunError: A file cannot be written.
     """
     import onnx
     from timm.utils.model import reparameterize_model
@@ -80,51 +82,44 @@ def export_onnx(
             f"{model.encoder.name}: the model gives {given} logits, but {len(classes)} classes are named"
         )
     _forget_where(core)
-    whole = onnx.compose.merge_models(front(deployable.preprocess, core), core, io_map=[("views", "views")])
+    whole = core
+    if deployable.modality != "text":
+        whole = onnx.compose.merge_models(front(deployable.images, core), core, io_map=[("views", "views")])
     whole.graph.name = "tutelage"
     whole.producer_name = "tutelage"
     texts = {
         **metadata,
         "classes": json.dumps(list(classes)),
-        "preprocess": json.dumps(preprocess_to_dict(deployable.preprocess)),
+        "preprocess": json.dumps(preprocess_to_dict(in_one_form(deployable.preprocess))),
         **own,
     }
+    if deployable.modality != "image":
+        texts["modality"] = deployable.modality
+        write_tokenizer(path.parent, deployable.preprocess)
     if deployable.dense:
-        add_mask(whole, deployable.preprocess.size, len(classes))
+        add_mask(whole, deployable.images.size, len(classes))
     onnx.helper.set_model_props(whole, texts)
     onnx.checker.check_model(whole, full_check=True)
     write_whole(path, whole.SerializeToString())
     return path
 
 
-class _Core(nn.Module):
-    """From views of the model's size, float [B, 3, size, size] in 0..1, to logits."""
-
-    def __init__(self, deployable: Deployable) -> None:
-        super().__init__()
-        self.deployable = deployable
-
-    def forward(self, views: Tensor) -> Tensor:
-        return self.deployable.score(self.deployable.preprocess(views))
-
-
 def _trace(deployable: Deployable) -> Any:
-    side = deployable.preprocess.size
-    core, example = _Core(deployable).eval(), torch.zeros(2, 3, side, side)
+    core, example = Core(deployable).eval(), example_of(deployable)
+    free = ({name: free_axes(deployable, name) for name in example},)
     try:
         with _silence():
             # Some attentions fill a cache in their first pass; a trace must not see that.
             with torch.no_grad():
                 core(example)
             # Traced first: the exporter on its own tries one way after the other where one fails.
-            free = ({0: torch.export.Dim("batch")},)
             program = torch.export.export(core, (example,), dynamic_shapes=free, strict=False)
             written = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
                 dynamic_shapes=free,
-                input_names=["views"],
+                input_names=list(example),
                 output_names=["logits"],
                 verbose=False,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +13,41 @@ from torch import Tensor
 
 from tutelage.errors import ExportError
 from tutelage.export.graph import Deployable, inference_copy, restored, upsampled
-from tutelage.export.scoring import Logits, Masks, Pixels, Score, Segment, open_onnx, open_onnx_masks
+from tutelage.export.scoring import (
+    Logits,
+    Masks,
+    Pixels,
+    Sample,
+    Score,
+    Segment,
+    open_onnx,
+    open_onnx_masks,
+    raw_of,
+)
 from tutelage.models.model import Model
+from tutelage.runtime.texts import paired, parts
 
 Answer = TypeVar("Answer")
 Answers = TypeVar("Answers")
 
+MANY = 64
+"""Samples that go through a file of logits together."""
+
 TOGETHER = 2
 """Images that go through a file of masks together: enough to see whether they influence each other."""
+
+PROBES = (
+    "",
+    "a",
+    "?!",
+    "\U0001f600\U0001f44d\U0001f3fd \u2764\ufe0f",
+    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645",
+    "Gr\u00fc\u00dfe, \u4f60\u597d! \u041f\u0440\u0438\u0432\u0435\u0442",
+    "tabs\tand\nlines\x00and what is no character \ud800",
+    "many words " * 400,
+)
+"""Texts that every file of a model of texts is tried on: nothing and next to nothing, emoji, from right to left, in
+scripts of many kinds, with what tokenizers do not take, and far too long."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +55,10 @@ class Parity:
     """How far an exported file's logits are from the model's.
 
     Attributes:
-        images: Number of images compared.
+        images: Number of samples compared.
         difference: Largest absolute difference of a logit.
         relative: ``difference`` over the model's largest absolute logit.
-        agreement: Share of images, or of their pixels, with the same top-1 class.
+        agreement: Share of samples, or of their pixels, with the same top-1 class.
         tolerance: Largest ``relative`` that passes.
     """
 
@@ -45,29 +72,42 @@ class Parity:
 def check_parity(
     model: Model,
     path: Path,
-    images: Sequence[Pixels],
+    samples: Sequence[Sample],
     *,
     tolerance: float = 1e-3,
     opener: Callable[[Path], Score] = open_onnx,
 ) -> Parity:
-    """Compare an exported file with the trained model, not reparameterized, on ``images``.
+    """Compare an exported file with the trained model, not reparameterized, on ``samples``.
 
-    Images of one size go through the file together, and through the model one by one, so that a batch in which
-    images influence each other shows as well.
+    Images of one size, or texts of any lengths, go through the file together, and through the model one by one, so
+    that a batch in which they influence each other shows as well, and so does padding. Texts go through the
+    tokenizer that lies beside the file; :data:`PROBES` are added to them.
 
     Args:
         model: The trained model; its state is left as it is.
         path: The exported file.
-        images: Pixels, each uint8 [H, W, 3]; sizes may differ.
+        samples: What the model reads, decoded: pixels, each uint8 [H, W, 3], whose sizes may differ, texts, or both.
         tolerance: Largest difference to accept, relative to the largest logit. Rounding alone gives about 1e-5.
         opener: Opens a file of its form.
 
     Raises:
         ExportError: The file cannot be run, or does not agree.
     """
-    expected = _expected(model, path, images)
-    found = _run(path, images, opener, lambda logits, row: logits[row])
+    samples = [*samples, *_probes(samples)]
+    expected = _expected(model, path, samples)
+    found = _run(path, samples, opener, lambda logits, row: logits[row], MANY)
     return _judged(path, np.stack(found), expected, tolerance)
+
+
+def _probes(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the texts that are always tried, as pairs of sentences or with an image where the samples are such."""
+    first = samples[0] if samples else None
+    given = first[1] if isinstance(first, tuple) else first
+    if not isinstance(given, str):
+        return []
+    double = parts(given)[1] is not None
+    texts = [paired(text, other) if double else text for text, other in zip(PROBES, reversed(PROBES), strict=True)]
+    return [(first[0], text) for text in texts] if isinstance(first, tuple) else list(texts)
 
 
 def check_mask_parity(
@@ -95,7 +135,7 @@ def check_mask_parity(
     expected = _expected(model, path, images)
     found = _run(path, images, opener, lambda both, row: (both[0][row], both[1][row]), TOGETHER)
     parity = _judged(path, np.stack([logits for _, logits in found]), expected, tolerance)
-    size = Deployable(model).preprocess.size
+    size = Deployable(model).images.size
     near = 2 * tolerance * float(np.abs(expected).max())
     same = pixels = 0
     for (mask, _), logits, image in zip(found, expected, images, strict=True):
@@ -113,12 +153,12 @@ def check_mask_parity(
     return replace(parity, agreement=same / pixels)
 
 
-def _expected(model: Model, path: Path, images: Sequence[Pixels]) -> Logits:
-    if not images:
-        raise ExportError(f"{path}: no images to compare on; give at least one")
+def _expected(model: Model, path: Path, samples: Sequence[Sample]) -> Logits:
+    if not samples:
+        raise ExportError(f"{path}: no samples to compare on; give at least one")
     deployable = Deployable(inference_copy(model))
     with torch.no_grad():
-        return np.concatenate([deployable(torch.from_numpy(image.copy())[None]).numpy() for image in images])
+        return np.concatenate([deployable(raw_of([sample])).numpy() for sample in samples])
 
 
 def _judged(path: Path, actual: Logits, expected: Logits, tolerance: float) -> Parity:
@@ -138,7 +178,7 @@ def _judged(path: Path, actual: Logits, expected: Logits, tolerance: float) -> P
     # tolerance only ties can fall to another class.
     if not parity.relative <= tolerance:
         raise ExportError(
-            f"{path}: does not agree with the trained model on {parity.images} images: logits differ by up to "
+            f"{path}: does not agree with the trained model on {parity.images} samples: logits differ by up to "
             f"{difference:.3g} ({parity.relative:.2%} of the largest, {tolerance:.2%} allowed), and "
             f"{parity.agreement:.1%} have the same top-1 class; do not use the file, export it again"
         )
@@ -147,35 +187,42 @@ def _judged(path: Path, actual: Logits, expected: Logits, tolerance: float) -> P
 
 def _run(
     path: Path,
-    images: Sequence[Pixels],
-    opener: Callable[[Path], Callable[[Pixels], Answers]],
+    samples: Sequence[Sample],
+    opener: Callable[[Path], Callable[[Any], Answers]],
     of: Callable[[Answers, int], Answer],
-    together: int | None = None,
+    together: int,
 ) -> list[Answer]:
-    """Return what a file says of each image; those of one size go through it together, or as many as may.
+    """Return what a file says of each sample; those whose images have one size go through it together.
 
     Args:
         path: The file.
-        images: Pixels.
+        samples: Decoded.
         opener: Opens it.
-        of: Returns one image's part of an answer.
-        together: How many images at most.
+        of: Returns one sample's part of an answer.
+        together: How many samples at most.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(row)
+    for row, sample in enumerate(samples):
+        groups.setdefault(_extent(sample), []).append(row)
     answers: dict[int, Answer] = {}
     try:
         score = opener(path)
         for same in groups.values():
-            step = together or len(same)
-            for rows in (same[start : start + step] for start in range(0, len(same), step)):
-                found = score(np.stack([images[row] for row in rows]))
+            for rows in (same[start : start + together] for start in range(0, len(same), together)):
+                some = [samples[row] for row in rows]
+                found = score(np.stack(some) if isinstance(some[0], np.ndarray) else some)
                 answers.update((row, of(found, place)) for place, row in enumerate(rows))
     # The errors of ONNX Runtime and of torch.export share no root but Exception.
     except Exception as error:
         raise ExportError(f"{path}: cannot be run ({str(error).splitlines()[0]}); export it again") from error
-    return [answers[row] for row in range(len(images))]
+    return [answers[row] for row in range(len(samples))]
+
+
+def _extent(sample: Sample) -> tuple[int, ...]:
+    """Return the shape of a sample's image; texts have none."""
+    if isinstance(sample, str):
+        return ()
+    return sample[0].shape if isinstance(sample, tuple) else sample.shape
 
 
 def _top(logits: Tensor, shape: tuple[int, ...], size: int) -> tuple[Masks, Logits]:

@@ -1,4 +1,4 @@
-"""A trained model that answers: files, pictures or pixels in, class names with probabilities, or masks, out."""
+"""A trained model that answers: images, texts or pairs in, class names with probabilities, or masks, out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,26 @@ from torch import Tensor
 
 from tutelage.data.images import decode
 from tutelage.errors import ModelError, RecipeError
-from tutelage.export.graph import Deployable, to_masks
+from tutelage.export.graph import Deployable, prepare_images, to_masks
 from tutelage.models.model import Model
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import Modality, Preprocess, modality_of
+from tutelage.runtime.inputs import as_text
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """One image: a file, an encoded file's bytes, a Pillow image, or pixels uint8 [H, W] or [H, W, 3 or 4]."""
 
 
+TextInput = str | tuple[str, str]
+"""One text, or the two of a pair of sentences."""
+
+Input = ImageInput | TextInput | tuple[ImageInput, TextInput]
+"""One sample: an image, a text, or an image with its text, as the model reads them; a string is a file's name where
+the model reads images, and a text where it reads texts."""
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image.
+    """What the model says of one sample.
 
     Attributes:
         label: The most probable class.
@@ -53,25 +63,28 @@ class LoadedModel:
     task: str
 
     @property
-    def preprocess(self) -> ImagePreprocess:
-        """How an image becomes the model's input."""
-        return Deployable(self.model).preprocess
+    def preprocess(self) -> Preprocess:
+        """How a sample becomes the model's input."""
+        return self.model.encoder.preprocess
 
-    def predict(
-        self, images: ImageInput | Sequence[ImageInput], *, top: int = 1, batch_size: int = 64
-    ) -> list[Prediction]:
-        """Classify one image or several, of any sizes.
+    @property
+    def modality(self) -> Modality:
+        """What the model reads."""
+        return modality_of(self.preprocess)
+
+    def predict(self, given: Input | Sequence[Input], *, top: int = 1, batch_size: int = 64) -> list[Prediction]:
+        """Classify one sample or several, of any sizes.
 
         Args:
-            images: Files, Pillow images or uint8 pixels; one or a sequence.
+            given: Images (files, Pillow images or uint8 pixels), texts, or images with their texts; one, or a list.
             top: How many of the most probable classes to give; all when there are fewer.
-            batch_size: How many images go through the model at once.
+            batch_size: How many samples go through the model at once.
 
         Returns:
-            One prediction an image, in their order.
+            One prediction a sample, in their order.
 
         Raises:
-            DataError: An image cannot be decoded.
+            DataError: An image cannot be decoded, or a text is none.
             ModelError: The model tells pixels, not images.
             RecipeError: ``top`` or ``batch_size`` is below 1.
         """
@@ -79,7 +92,7 @@ class LoadedModel:
             raise ModelError("this model tells the class of every pixel, not of an image; call segment(images)")
         if top < 1:
             raise RecipeError(f"top is {top}; ask for at least 1 class")
-        probabilities = self.logits(images, batch_size=batch_size).double().softmax(dim=1)
+        probabilities = self.logits(given, batch_size=batch_size).double().softmax(dim=1)
         values, rows = probabilities.topk(min(top, len(self.classes)), dim=1)
         ranked = [
             [(self.classes[row], value) for row, value in zip(*pair, strict=True)]
@@ -106,51 +119,60 @@ class LoadedModel:
         """
         if not Deployable(self.model).dense:
             raise ModelError("this model tells the class of an image, not of its pixels; call predict(images)")
+        size = Deployable(self.model).images.size
         return [
             mask.cpu().numpy()
             for logits, shapes in self._scored(images, batch_size)
-            for mask in to_masks(logits, shapes, self.preprocess.size)
+            for mask in to_masks(logits, shapes, size)
         ]
 
-    def logits(self, images: ImageInput | Sequence[ImageInput], *, batch_size: int = 64) -> Tensor:
-        """Return logits on the CPU for one image or several, of any sizes.
+    def logits(self, given: Input | Sequence[Input], *, batch_size: int = 64) -> Tensor:
+        """Return logits on the CPU for one sample or several, of any sizes.
 
         They are float [N, C]; of a model that tells every pixel [N, C, h, w], at the resolution of its head.
 
         Raises:
-            DataError: An image cannot be decoded.
+            DataError: An image cannot be decoded, or a text is none.
             RecipeError: ``batch_size`` is below 1.
         """
-        batches = [logits.cpu() for logits, _ in self._scored(images, batch_size)]
+        batches = [logits.cpu() for logits, _ in self._scored(given, batch_size)]
         return torch.cat(batches) if batches else torch.empty(0, len(self.classes))
 
     @torch.no_grad()
     def _scored(
-        self, images: ImageInput | Sequence[ImageInput], batch_size: int
+        self, given: Input | Sequence[Input], batch_size: int
     ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
         """Yield the logits of each batch, on the model's device, and the (height, width) of its images."""
         if batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size}; it must be at least 1")
         deployable = Deployable(self.model)
         device = next(self.model.parameters()).device
-        for batch in _batches(_as_list(images), batch_size):
-            inputs: list[Tensor] = []
+        for batch in _batches(_as_list(given, deployable.modality), batch_size):
+            images: list[Tensor] = []
             shapes: list[tuple[int, int]] = []
-            for source in batch:
-                pixels = _pixels(source)
+            for source in batch if deployable.modality != "text" else ():
+                pixels = _pixels(source[0] if deployable.modality == "pair" else source)
                 shapes.append((pixels.shape[1], pixels.shape[2]))
-                inputs.append(deployable.prepare(pixels.to(device)))
-            yield deployable.score(torch.cat(inputs)), shapes
+                images.append(prepare_images(deployable.images, pixels.to(device)))
+            inputs: Any = torch.cat(images) if images else None
+            if deployable.texts is not None:
+                texts = [as_text(source[1] if deployable.modality == "pair" else source) for source in batch]
+                tokens = {name: each.to(device) for name, each in deployable.texts(texts).items()}
+                inputs = tokens if inputs is None else (inputs, tokens)
+            yield deployable.score(inputs), shapes
 
 
-def _as_list(images: ImageInput | Sequence[ImageInput]) -> Sequence[ImageInput]:
-    single = isinstance(images, str | os.PathLike | bytes | Image.Image)
-    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
-        return [images]  # type: ignore[list-item]
-    return images  # type: ignore[return-value]
+def _as_list(given: Input | Sequence[Input], modality: Modality) -> Sequence[Any]:
+    """Return several samples as they are, and one as a list of it; several are no tuple, which one may be."""
+    if modality != "image":
+        return [given] if isinstance(given, str | tuple) else given  # type: ignore[return-value]
+    single = isinstance(given, str | os.PathLike | bytes | Image.Image)
+    if single or (isinstance(given, np.ndarray) and given.ndim < 4):
+        return [given]
+    return given  # type: ignore[return-value]
 
 
-def _batches(sources: Sequence[ImageInput], size: int) -> Iterator[Sequence[ImageInput]]:
+def _batches(sources: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (sources[start : start + size] for start in range(0, len(sources), size))
 
 

@@ -12,7 +12,7 @@ class ExportSettings(Settings):
 
     Attributes:
         forms: Names of exporters (``tutelage list exporters``); ``onnx`` is always made.
-        int8_drop: Largest share of transfer images on which the INT8 file may name another class than the float
+        int8_drop: Largest share of transfer samples on which the INT8 file may name another class than the float
             file; beyond it the INT8 file is not kept.
         latency: Whether student and teacher are timed on this machine.
     """

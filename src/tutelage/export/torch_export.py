@@ -1,4 +1,4 @@
-"""torch.export: one ``.pt2`` file with weights and preprocessing, for images of any size."""
+"""torch.export: one ``.pt2`` file with weights and preprocessing, for images and texts of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from tutelage.data.boxes import TIE
 from tutelage.errors import ExportError
 from tutelage.export.exporter import Material, colors
-from tutelage.export.graph import Deployable, inference_copy, upsampled
+from tutelage.export.graph import EXAMPLE, VIEWS, Core, Deployable, example_of, free_axes, inference_copy, upsampled
+from tutelage.export.tokenizer import in_one_form, write_tokenizer
 from tutelage.models.preprocess import preprocess_to_dict
 from tutelage.run import write_whole
 
@@ -29,16 +30,18 @@ product still an int64."""
 def export_torch(material: Material, folder: Path) -> Path:
     """Write ``model.pt2``: images uint8 [B, H, W, 3] in, logits out; batch, height and width are free.
 
-    A model that tells every pixel gives masks, class numbers int64 [B, H, W], and logits.
+    A model that tells every pixel gives masks, class numbers int64 [B, H, W], and logits. One of texts takes a
+    dictionary of their tokens, as :func:`tutelage.export.onnx.export_onnx` names them, up to its ``length``; one of
+    pairs takes images and such a dictionary. The tokenizer is written beside the file.
 
-    Its extra files ``classes``, ``preprocess`` (both JSON; with masks ``palette`` as well) and those of the metadata
-    come back from ``torch.export.load(path, extra_files={"classes": ""})``. Branches that only training needs are
-    merged in a copy.
+    Its extra files ``classes``, ``preprocess`` (both JSON; with masks ``palette``, with texts ``modality`` as well)
+    and those of the metadata come back from ``torch.export.load(path, extra_files={"classes": ""})``. Branches that
+    only training needs are merged in a copy.
 
     Raises:
         ExportError: The model cannot be traced for every size.
-        ModelError: The model does not read images.
-        RunError: The file cannot be written.
+        ModelError: Its tokenizer cannot be had.
+        RunError: A file cannot be written.
     """
     from timm.utils.model import reparameterize_model
 
@@ -47,15 +50,15 @@ def export_torch(material: Material, folder: Path) -> Path:
     reparameterize_model(merged, inplace=True)
     deployable = Deployable(merged)
     whole = (_AnySizeMasks if deployable.dense else _AnySize)(deployable).eval()
-    preprocess = deployable.preprocess
-    # Of unequal sides, so that the trace cannot take one for the other.
-    example = torch.zeros(2, preprocess.size + 8, preprocess.size + 18, 3, dtype=torch.uint8)
-    free = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
+    example, free = _example(deployable)
     texts = {
         **material.metadata,
         "classes": json.dumps(list(material.classes)),
-        "preprocess": json.dumps(preprocess_to_dict(preprocess)),
+        "preprocess": json.dumps(preprocess_to_dict(in_one_form(deployable.preprocess))),
     }
+    if deployable.modality != "image":
+        texts["modality"] = deployable.modality
+        write_tokenizer(folder, deployable.preprocess)
     if deployable.dense:
         texts["palette"] = json.dumps(colors(material.palette, len(material.classes)))
     buffer = io.BytesIO()
@@ -63,11 +66,11 @@ def export_torch(material: Material, folder: Path) -> Path:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             # Some attentions fill a cache in their first pass; a trace must not see that.
             with torch.no_grad():
-                whole(example)
+                whole(*example)
             program = torch.export.export(
                 whole,
-                (example,),
-                dynamic_shapes=(free,),
+                example,
+                dynamic_shapes=free if deployable.dense else (free,),
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
@@ -76,7 +79,7 @@ def export_torch(material: Material, folder: Path) -> Path:
     except Exception as error:
         first = str(error).strip().partition("\n")[0][:300]
         raise ExportError(
-            f"{material.model.encoder.name}: torch.export cannot write it for images of any size ({first}); "
+            f"{material.model.encoder.name}: torch.export cannot write it for samples of any size ({first}); "
             "leave torch out of export.forms, model.onnx does the same"
         ) from error
     path = folder / FILE
@@ -84,15 +87,42 @@ def export_torch(material: Material, folder: Path) -> Path:
     return path
 
 
+def _example(deployable: Deployable) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return what a trace is made with, one or two arguments, and the axes of each that are free."""
+    arguments: list[Any] = []
+    free: list[Any] = []
+    tokens = {name: each for name, each in example_of(deployable).items() if name != VIEWS}
+    if deployable.modality != "text":
+        size = deployable.images.size
+        # Of unequal sides, so that the trace cannot take one for the other.
+        arguments.append(torch.zeros(len(EXAMPLE), size + 8, size + 18, 3, dtype=torch.uint8))
+        free.append({axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))})
+    if tokens:
+        arguments.append(tokens)
+        free.append({name: free_axes(deployable, name) for name in tokens})
+    return tuple(arguments), tuple(free)
+
+
 class _AnySize(nn.Module):
-    """:class:`Deployable` in operations whose trace holds for every height and width."""
+    """:class:`Deployable` in operations whose trace holds for every height and width.
+
+    Args:
+        deployable: The model.
+    """
 
     def __init__(self, deployable: Deployable) -> None:
         super().__init__()
-        self.deployable = deployable
+        self.core = Core(deployable)
 
-    def forward(self, images: Tensor) -> Tensor:
-        preprocess = self.deployable.preprocess
+    def forward(self, *inputs: Any) -> Tensor:
+        """Return logits for images, for tokens by name, or for both."""
+        found: dict[str, Tensor] = {}
+        for each in inputs:
+            found |= {VIEWS: self._views(each)} if isinstance(each, Tensor) else each
+        return self.core(found)  # type: ignore[no-any-return]
+
+    def _views(self, images: Tensor) -> Tensor:
+        preprocess = self.core.deployable.images
         height, width = images.shape[1], images.shape[2]
         # Whole numbers alone: a traced floor of a float cannot be saved.
         share, half = round(preprocess.crop * FINE), round((0.5 + TIE) * FINE)
@@ -107,8 +137,8 @@ class _AnySize(nn.Module):
             antialias=True,
             align_corners=False,
         )
-        # Bicubic overshoots; an 8-bit image could not. The rest of preprocess is to normalize: the size is right now.
-        return self.deployable.score(preprocess(views.clamp(0.0, 1.0)))
+        # Bicubic overshoots; an 8-bit image could not. What is left to do is to normalize: the size is right now.
+        return views.clamp(0.0, 1.0)
 
 
 class _AnySizeMasks(nn.Module):
@@ -119,7 +149,7 @@ class _AnySizeMasks(nn.Module):
         self.deployable = deployable
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        preprocess = self.deployable.preprocess
+        preprocess = self.deployable.images
         size = preprocess.size
         extent = images.shape[1], images.shape[2]
         long = torch.sym_max(*extent)

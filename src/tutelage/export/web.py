@@ -49,7 +49,7 @@ def write_web(folder: Path, *, runtime: Path | None = None) -> Path:
 
     Raises:
         ModelError: There is no ``model.onnx``, or it is damaged.
-        ExportError: The model gives masks, what runs it cannot be had, or ``web/`` cannot be made.
+        ExportError: The model gives masks or reads texts, what runs it cannot be had, or ``web/`` cannot be made.
         RunError: A file cannot be written.
     """
     model = open_model(folder / "model.onnx", threads=1)
@@ -57,6 +57,11 @@ def write_web(folder: Path, *, runtime: Path | None = None) -> Path:
         raise ExportError(
             f"{model.file}: tells the class of every pixel, and the page shows those of whole images; leave web out, "
             "and use model.onnx with ONNX Runtime"
+        )
+    if model.modality != "image":
+        raise ExportError(
+            f"{model.file}: reads texts, and the page shows images; leave web out, and use model.onnx with ONNX "
+            "Runtime and the tokenizer beside it"
         )
     found = find_runtime(runtime)
     web = folder / "web"

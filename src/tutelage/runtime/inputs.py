@@ -129,7 +129,7 @@ class Images:
 
     def feed(self, batch: Sequence[Pixels]) -> Feed:
         """Return ``images`` of pixels of one size."""
-        return {"images": np.stack(batch)}
+        return {"images": batch if isinstance(batch, np.ndarray) else np.stack(batch)}
 
 
 class Texts:
@@ -170,8 +170,6 @@ class Texts:
         """Return one raw text, or why it cannot be answered."""
         try:
             text = as_text(given)
-            if not any(part and not part.isspace() for part in parts(cleaned(text))):
-                return Failure("holds no text")
             filled(self.tokens.template, text)
         except DataError as error:
             return Failure(str(error))
@@ -279,13 +277,15 @@ def as_text(given: Text) -> str:
     """Return a text as one string; two become a pair of sentences.
 
     Raises:
-        DataError: It is no text.
+        DataError: It is no text, or holds nothing but white space.
     """
-    if isinstance(given, str):
-        return given
     if isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(part, str) for part in given):
-        return paired(*given)
-    raise DataError(f"{str(given)[:40]!r} is no text; give a string, or two of them for a pair of sentences")
+        given = paired(*given)
+    if not isinstance(given, str):
+        raise DataError(f"{str(given)[:40]!r} is no text; give a string, or two of them for a pair of sentences")
+    if not any(part and not part.isspace() for part in parts(cleaned(given))):
+        raise DataError("an empty text, or one of white space alone; leave it out")
+    return given
 
 
 def _tokens(file: Path, preprocess: Mapping[str, Any]) -> TextTokens:
