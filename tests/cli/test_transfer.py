@@ -143,7 +143,7 @@ FAILURES = {
     "one class": (["--labeled", "flowers/rose", "--set", "data.labeled=single"], "holds one class (rose)"),
     "too many labels": (["--labels", "9"], "has 3 images, 9 were asked for"),
     "labels in no known form": (["--labels", "few"], "data.labels: 'few' is none of N"),
-    "nothing to hold out": (["--labels", "1"], "a class has a single labeled image"),
+    "nothing to hold out": (["--labels", "1"], "a class has a single labeled sample"),
     "test is train": (["--test", "flowers"], "every image of rose, tulip is also a test or validation image"),
     "unknown device": (["--set", "device=gpu"], "'gpu' is no device; use auto, cpu, cuda or cuda:N"),
     "device of another kind": (["--set", "device=meta"], "'meta' is not supported; use auto, cpu, cuda or cuda:N"),

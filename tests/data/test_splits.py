@@ -79,7 +79,7 @@ def test_any_other_form_is_refused(amount: str) -> None:
 
 
 def test_too_few_of_a_class_are_named_with_the_way_out() -> None:
-    with pytest.raises(DataError, match=r"somewhere: class 'b' has 4 images, 5 were asked for; .*\"max:5\""):
+    with pytest.raises(DataError, match=r"somewhere: class 'b' has 4 texts, 5 were asked for; .*\"max:5\""):
         few_shot(samples(5, 4), "5", seed=0)
 
 
@@ -139,7 +139,7 @@ def test_the_single_split_holds_out_a_fifth_of_each_class_and_one_of_a_rare_one(
 
 @pytest.mark.parametrize("many", [10, 2000])
 def test_a_class_with_a_single_label_cannot_be_held_out(many: int) -> None:
-    with pytest.raises(DataError, match=r"a single labeled image.*data\.labels.*data\.validation"):
+    with pytest.raises(DataError, match=r"a single labeled sample.*data\.labels.*data\.validation"):
         folds(samples(many, 1).labels(), seed=0)
 
 

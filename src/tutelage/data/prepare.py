@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.data.inspect import inspect
-from tutelage.data.inspect_masks import with_usable_masks
-from tutelage.data.leaks import Contents, contradictions, exact_copies
+from tutelage.data.leaks import Contents, exact_copies
 from tutelage.data.mask_codes import MaskReading
 from tutelage.data.pixels import image_size
-from tutelage.data.problems import USED, Problem, in_words
+from tutelage.data.problems import Problem
 from tutelage.data.readers import Part, read_samples
 from tutelage.data.samples import IntArray, Samples
 from tutelage.data.settings import DataSettings
 from tutelage.data.splits import few_shot, hold_out, share_of
+from tutelage.data.usable import lost_classes, usable
 from tutelage.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -29,8 +26,8 @@ if TYPE_CHECKING:
 MEASURED = 200
 """Images whose size is looked at to learn how large the images are."""
 
-EXAMPLES = 3
-"""Problems that a message spells out."""
+NAMED = 3
+"""Classes that a message names."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +106,13 @@ def read_parts(settings: DataSettings, *, task: str = "classification", modality
         raise RecipeError(f"task {task!r} is about images, and the student reads {modality}s; give another student")
     everything = _read(settings.labeled, settings, modality, masks=reading)
     if reading is not None:  # their classes may be known only when all have been looked at
-        everything = _usable(everything, settings, settings.labeled, contents)
+        everything = usable(everything, settings.tolerate, settings.labeled, contents)
     if len(everything.classes) < 2:
         raise DataError(
             f"{settings.labeled}: holds one class ({everything.classes[0]}); telling classes apart takes two or more"
         )
     if reading is None:
-        everything = _usable(everything, settings, settings.labeled, contents, twice=True)
+        everything = usable(everything, settings.tolerate, settings.labeled, contents, twice=True)
     everything, test = _hold(settings.test, "test", everything, settings, contents)
     everything, validation = _hold(settings.validation, "validation", everything, settings, contents)
     dropped = {"labeled": 0, "validation": 0, "transfer": 0}
@@ -124,7 +121,7 @@ def read_parts(settings: DataSettings, *, task: str = "classification", modality
         if not len(validation):
             raise DataError(f"{settings.validation}: every validation {modality} is also a test {modality}")
     kept, dropped["labeled"] = _without_copies(everything, [validation, test], contents)
-    lost = _lost_classes(kept) if reading is None else []
+    lost = lost_classes(kept) if reading is None else []
     if not len(kept) and reading is not None:
         raise DataError(f"{settings.labeled}: every image is also a test or validation image")
     if lost:
@@ -135,14 +132,15 @@ def read_parts(settings: DataSettings, *, task: str = "classification", modality
     pool = replace(kept.without_targets(), problems=())
     pretraining = None
     if settings.pretraining:
-        other = _usable(_read(settings.pretraining, settings, modality), settings, settings.pretraining, contents)
+        other = _read(settings.pretraining, settings, modality)
+        other = usable(other, settings.tolerate, settings.pretraining, contents)
         pretraining, dropped["pretraining"] = _without_copies(other, [validation, test], contents)
         if len(np.unique(pretraining.labels())) < 2:
             raise DataError(f"{settings.pretraining}: fewer than two classes are left to learn from")
     pairs = None
     if settings.pairs:
         told = _read(settings.pairs, settings, "pair", labeled=False)
-        told = _usable(told, settings, settings.pairs, contents)
+        told = usable(told, settings.tolerate, settings.pairs, contents)
         pairs, dropped["pairs"] = _without_copies(told, [validation, test], contents)
         if len(pairs) < 2:
             raise DataError(
@@ -178,7 +176,7 @@ def with_transfer(
     """
     contents = contents or Contents()
     unlabeled = _read(where, settings, data.labeled.modality, labeled=False)
-    read = _usable(unlabeled, settings, where, contents)
+    read = usable(unlabeled, settings.tolerate, where, contents)
     transfer, dropped = _without_copies(read, [data.validation, data.test], contents)
     if not len(transfer):
         what = read.modality
@@ -219,42 +217,6 @@ def _read(
     )
 
 
-def _usable(
-    samples: Samples, settings: DataSettings, where: str, contents: Contents, *, twice: bool = False
-) -> Samples:
-    """Leave out samples that cannot be used, and with ``twice`` those under two labels; say which."""
-    rows, found = inspect(samples)
-    kept = replace(samples.subset(rows), problems=(*samples.problems, *found))
-    if kept.masks is not None:
-        kept = with_usable_masks(kept, where)
-    if twice:
-        kept = _without_contradictions(kept, contents)
-    _tolerate(kept, settings.tolerate, where)
-    lost = [] if kept.targets is None or not twice else _lost_classes(kept)
-    if lost:
-        causes = f" ({_causes(kept.problems)})" if kept.problems else ""
-        raise DataError(
-            f"{where}: no {kept.modality} of class {', '.join(map(repr, lost))} is left{causes}; "
-            f"add some, or remove the class{_examples(kept.problems)}"
-        )
-    return kept
-
-
-def _without_contradictions(samples: Samples, contents: Contents) -> Samples:
-    groups = contradictions(samples, contents)
-    if not groups:
-        return samples
-    labels = samples.labels()
-    problems = []
-    for rows in groups:
-        names = " and ".join(repr(samples.classes[number]) for number in sorted(set(labels[rows].tolist())))
-        problems += [
-            Problem("contradiction", samples.ids[row], f"the same {samples.modality} under {names}") for row in rows
-        ]
-    left = np.setdiff1d(np.arange(len(samples)), np.concatenate(groups))
-    return replace(samples.subset(left), problems=(*samples.problems, *problems))
-
-
 def _hold(
     where: str | None, what: str, labeled: Samples, settings: DataSettings, contents: Contents
 ) -> tuple[Samples, Samples | None]:
@@ -273,7 +235,7 @@ def _held(where: str, labeled: Samples, settings: DataSettings, contents: Conten
     if labeled.masks is not None:
         reading = MaskReading(settings.classes, settings.ignore, labeled.classes, labeled.masks[0].code)
         masked = _read(where, settings, "image", part="test", masks=reading)
-        return _usable(masked, settings, where, contents)
+        return usable(masked, settings.tolerate, where, contents)
     samples = _read(where, settings, labeled.modality, part="test")
     numbers = {name: number for number, name in enumerate(labeled.classes)}
     if numbers.keys().isdisjoint(samples.classes):
@@ -294,44 +256,11 @@ def _held(where: str, labeled: Samples, settings: DataSettings, contents: Conten
         classes=labeled.classes,
         problems=(*samples.problems, *unknown),
     )
-    return _usable(found, settings, where, contents)
-
-
-def _tolerate(kept: Samples, share: float, where: str) -> None:
-    """Raise if too much was left out."""
-    out = [problem for problem in kept.problems if problem.kind not in USED]
-    total = len(kept) + len(out)
-    if not out or (len(kept) and len(out) <= share * total):
-        return
-    message = f"{where}: {len(out):,} of {total:,} {kept.modality}s cannot be used ({_causes(out)})"
-    if not len(kept):
-        raise DataError(f"{message}; none is left{_examples(out)}")
-    enough = min(1.0, math.ceil(100 * len(out) / total) / 100)
-    raise DataError(
-        f"{message}, more than data.tolerate={share:g} allows; repair or remove them, "
-        f"or set data.tolerate={enough:g} to go on without them{_examples(out)}"
-    )
-
-
-def _causes(problems: Sequence[Problem]) -> str:
-    return in_words(dict(Counter(problem.kind for problem in problems).most_common()))
-
-
-def _examples(problems: Sequence[Problem]) -> str:
-    shown = [
-        f"\n  {problem.where}: {problem.kind}{f' ({problem.detail})' if problem.detail else ''}"
-        for problem in problems[:EXAMPLES]
-    ]
-    return "; for example:" + "".join(shown) if shown else ""
+    return usable(found, settings.tolerate, where, contents)
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
-
-
-def _lost_classes(samples: Samples) -> list[str]:
-    present = set(np.unique(samples.labels()).tolist())
-    return [name for number, name in enumerate(samples.classes) if number not in present]
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
 
 
 def _without_copies(samples: Samples, held: list[Samples | None], contents: Contents) -> tuple[Samples, int]:

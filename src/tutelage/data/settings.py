@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, field_validator
 
+from tutelage.errors import UnknownNameError
 from tutelage.settings import Settings
 
-Column = Literal["image", "text", "text_pair", "label", "mask", "id"]
+COLUMNS = ("image", "text", "text_pair", "label", "mask", "id")
+"""Our names of columns."""
 
 
 class DataSettings(Settings):
@@ -43,7 +43,7 @@ class DataSettings(Settings):
     transfer: str | None = None
     pretraining: str | None = None
     pairs: str | None = None
-    columns: dict[Column, str] | None = None
+    columns: dict[str, str] | None = None
     tolerate: float = Field(default=0.05, ge=0, le=1)
     classes: tuple[str, ...] | dict[str, int | tuple[int, int, int]] | None = None
     ignore: tuple[int | tuple[int, int, int], ...] | None = None
@@ -52,6 +52,13 @@ class DataSettings(Settings):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if unknown := [name for name in value or () if name not in COLUMNS]:
+            raise UnknownNameError("column", unknown[0], COLUMNS, "(our names in data.columns)")
+        return value
 
     @field_validator("ignore", mode="before")
     @classmethod

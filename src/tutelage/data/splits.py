@@ -48,7 +48,7 @@ def few_shot(samples: Samples, amount: str, *, seed: int) -> IntArray:
         count = int(match["count"]) if match["count"] else math.ceil(len(rows) * float(match["percent"]) / 100)
         if match["count"] and not match["most"] and len(rows) < count:
             raise DataError(
-                f"{samples.origin}: {what}has {len(rows)} images, {count} were asked for; "
+                f"{samples.origin}: {what}has {len(rows)} {samples.modality}s, {count} were asked for; "
                 f'write labels: "max:{count}" to take what there is'
             )
         chosen.append(rows[np.argsort(ranks[rows], kind="stable")][:count])
@@ -145,7 +145,7 @@ def folds(
     smallest = int(np.bincount(targets)[np.unique(targets)].min())
     if smallest < 2:
         raise DataError(
-            "a class has a single labeled image, and settings are chosen on labels held out of each class; "
+            "a class has a single labeled sample, and settings are chosen on labels held out of each class; "
             "allow two or more of each (data.labels), or give data.validation"
         )
     if share is not None or len(targets) >= holdout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -58,7 +59,7 @@ def read_table(where: str, wanted: Wanted) -> Samples:
     Images are paths from the table's folder on, whole paths, or URLs; in Parquet also the encoded images themselves,
     which stay in the file until they are needed. A column ``text_pair`` holds second texts. Ids are the column
     ``id``, or else the image's path, or the row's number; with the name of their file before them where a pattern
-    names several.
+    names several. Of pairs one image may be in several rows, whose ids then are told apart.
 
     Raises:
         DataError: The table is missing, empty or damaged, lacks a column, or its labels name no classes.
@@ -84,7 +85,7 @@ def _all_rows(where: str, wanted: Wanted, target: str) -> list[Found]:
     for name, base in zip(names, short_names(names), strict=True):
         place = find_place(name)
         rows = FORMS[_form(name)](place, wanted, target)
-        found += _located(rows, place, f"{base}/" if len(names) > 1 else "")
+        found += _located(rows, place, wanted, f"{base}/" if len(names) > 1 else "")
     if not found:
         raise DataError(f"{where}: the table has no rows; write one a sample below the header")
     return found
@@ -163,8 +164,9 @@ FORMS: dict[str, Callable[[Place, Wanted, str], Iterator[dict[str, Any] | Proble
 """What each kind of table is read by, by its suffix."""
 
 
-def _located(rows: Iterable[dict[str, Any] | Problem], place: Place, prefix: str) -> Iterator[Found]:
+def _located(rows: Iterable[dict[str, Any] | Problem], place: Place, wanted: Wanted, prefix: str) -> Iterator[Found]:
     """Yield rows with their images found, or with what is wrong about them; ``prefix`` goes before their ids."""
+    times = Counter[str]()  # that an image was there before, with other texts
     find = RemoteImages(place) if place.store is not None else LocalImages(place)
     for number, values in enumerate(rows):
         if isinstance(values, Problem):
@@ -182,6 +184,9 @@ def _located(rows: Iterable[dict[str, Any] | Problem], place: Place, prefix: str
                 yield found
                 continue
             key, image = found
+            if wanted.modality == "pair":
+                times[key] += 1
+                key = key if times[key] == 1 else f"{key}#{times[key]}"
         elif "image" in values:
             yield Problem("no image", where)
             continue
