@@ -5,8 +5,8 @@
 
 The student is `text:tiny` with random weights and a new head for 16 classes: the smaller it is, the more weighs all
 else, so that the comparison is a strict one. The texts are made here, the same ones each time: words of the
-tokenizer's own vocabulary, drawn as often as Zipf's law has it, as many a text as descriptions of packages have, a few
-dozen to some hundreds. `--data` takes a table of real ones (columns text and label) in their place.
+tokenizer's own vocabulary, drawn as often as Zipf's law has it, as many a text as descriptions of packages have, a
+few dozen to some hundreds. `--data` takes a table of real ones (columns text and label) in their place.
 
 Ours is all that a run does in a step: the loader picks rows of about equal length, pads their tokens, which were made
 once, and hands them over; forward, loss, backward, the norm of the gradient, optimizer, moving average. The bare
@@ -17,9 +17,9 @@ The lower 95 % bound of the ratio of texts a second is to be at least 0.9. The s
 what the loop costs besides the loader: our step on batches that lie ready, too.
 
 Keys of the JSON: ``ratio`` (of texts a second, ours over the reference), ``reference``, ``runs`` (pairs), ``spread``,
-``bound``, ``confidence``, ``goal`` and ``met`` are those of the first of ``comparisons``; ``comparisons`` has the same keys for each, and ``ours``; ``rows`` has for each ``case`` its ``texts_per_second``
-(median) and ``std``; ``tokens`` (of a text, on average) and ``padded`` (share of a batch that is padding);
-``machine``, ``command``.
+``bound``, ``confidence``, ``goal`` and ``met`` are those of the first of ``comparisons``; ``comparisons`` has the
+same keys for each, and ``ours``; ``rows`` has for each ``case`` its ``texts_per_second`` (median) and ``std``;
+``tokens`` (of a text, on average) and ``padded`` (share of a batch that is padding); ``machine``, ``command``.
 """
 
 from __future__ import annotations
