@@ -73,6 +73,11 @@ def test_a_transfer_set_is_streamed_as_it_is_read(run: Path) -> None:
     assert [name for chunk in stream_samples(str(run)) for name in chunk.ids] == list(read.ids)
 
 
+def test_a_transfer_set_of_images_is_none_of_texts(run: Path) -> None:
+    with pytest.raises(DataError, match="is a transfer set of images, and texts are wanted here; curate another"):
+        read_samples(str(run), labeled=False, modality="text")
+
+
 def test_a_table_is_no_transfer_set(gallery: Path) -> None:
     pq.write_table(pa.table({"image": ["2.png"]}), gallery / "transfer.parquet")
     assert find_kind(str(gallery / "transfer.parquet"))[0] == "table"

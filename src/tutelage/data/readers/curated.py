@@ -1,4 +1,4 @@
-"""Transfer sets that were curated: a table of images in other data, some of them cropped."""
+"""Transfer sets that were curated: a table of images in other data, some of them cropped, or of texts."""
 
 from __future__ import annotations
 
@@ -46,13 +46,19 @@ def read_curated(where: str, wanted: Wanted) -> Samples:
     """Read a transfer set: what was retrieved, and the queries.
 
     Raises:
-        DataError: It is missing, unfinished or damaged, an image is not there any more, or labels are wanted.
+        DataError: It is missing, unfinished or damaged, an image is not there any more, it holds something else than
+            is wanted, or labels are wanted.
     """
     from tutelage.curation.transfer_set import samples_of
 
     if wanted.labeled:
         raise DataError(f"{where}: is a transfer set, which has no labels; give it as data.transfer")
-    return samples_of(_checked(where))
+    found = samples_of(_checked(where))
+    if found.modality != wanted.modality:
+        raise DataError(
+            f"{where}: is a transfer set of {found.modality}s, and {wanted.modality}s are wanted here; curate another"
+        )
+    return found
 
 
 def _checked(where: str) -> TransferSet:

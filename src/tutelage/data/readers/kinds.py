@@ -187,6 +187,7 @@ READERS: dict[str, Reader] = {
         "a transfer set that tutelage curate has made: its transfer.parquet, or its run folder",
         curated.read_curated,
         curated.check_curated,
+        ("image", "text"),
     ),
     "hf": Reader(
         "hf:OWNER/NAME[/CONFIG], or hf:FOLDER, through the library datasets",
