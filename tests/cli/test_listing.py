@@ -33,6 +33,11 @@ def test_each_name_has_a_line(tutelage: Command, kind: str) -> None:
     assert [line.split()[0] for line in lines] == list(PLACES[kind])
 
 
+def test_how_models_are_named_of_which_there_is_no_list(tutelage: Command) -> None:
+    out = tutelage("list", "models").out
+    assert all(name in out for name in ("hf:OWNER/NAME", "cut:2@NAME", "pair:IMAGE+TEXT"))
+
+
 def test_models_of_every_source_are_listed(tutelage: Command) -> None:
     names = json.loads(tutelage("list", "models", "--json").out)["models"]
     assert {"timm:lcnet_050", "openclip:ViT-L-14/openai", "bundled:efficientnet-lite0"} <= set(names)

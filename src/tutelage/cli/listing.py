@@ -35,6 +35,16 @@ def list_names(
     width = max(map(len, rows), default=0)
     for name, summary in rows.items():
         typer.echo(f"{name:{width}}  {summary}".rstrip())
+    if kind is Kind.MODELS and not match:
+        for line in _unlisted():
+            typer.echo(line)
+
+
+def _unlisted() -> list[str]:
+    """Return how models are named of which there is no list: anybody can add some."""
+    from tutelage.models.sources import SOURCES
+
+    return [f"{key}:…  {source.summary}" for key, source in SOURCES.items() if not source.names()]
 
 
 def _rows(kind: Kind) -> dict[str, str]:
