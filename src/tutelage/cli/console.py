@@ -56,8 +56,9 @@ def _numbers(numbers: Mapping[str, float], elapsed: float) -> str:
     parts = []
     if "loss" in numbers:
         parts.append(f"loss {numbers['loss']:.3f}")
-    if "images" in numbers:
-        parts.append(f"{numbers['images'] / elapsed:,.0f} images/s")
+    for what in ("images", "texts", "pairs"):
+        if what in numbers:
+            parts.append(f"{numbers[what] / elapsed:,.0f} {what}/s")
     if "waiting" in numbers:
         parts.append(f"{min(1.0, numbers['waiting'] / elapsed):.0%} waiting for data")
     return " · ".join(parts)

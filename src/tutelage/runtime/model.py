@@ -107,6 +107,7 @@ class ExportedModel:
         classes: Class names in the order of the logits.
         preprocess: How a sample becomes the model's input, as plain data; of images it happens inside of the file.
         provenance: How the model came to be, as far as its file says.
+        sentences: How many texts make a sample, where it reads texts: one, or the two of a pair of sentences.
 
     Raises:
         ModelError: There is no such file, it is damaged, or it is no such model exported by Tutelage.
@@ -131,6 +132,7 @@ class ExportedModel:
         self.classes = _classes(self.file, opened.metadata)
         self.preprocess: Mapping[str, Any] = opened.preprocess
         self.provenance: Mapping[str, Any] = opened.read("provenance")
+        self.sentences = 2 if opened.metadata.get("sentences") == "2" else 1
         self._inputs = opened.inputs
         self._names = {each.name: each for each in self._session.get_inputs()}
         if not self._inputs.fits(self._names):
