@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tutelage.export.usage import MASK_SCRIPT, USES
 from tutelage.report.tasks import TASKS, TaskWords
 from tutelage.runtime.model import SEGMENTATION
 
@@ -15,36 +17,7 @@ UNKNOWN = "not recorded"
 SHOWN_CLASSES = 100
 """How many class names a card spells out; the rest is in ``model.json``."""
 
-ONNX_SCRIPT = """\
-import json, sys
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
-pixels = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-logits = session.run(["logits"], {"images": np.asarray(pixels)[None]})[0][0]
-print(classes[logits.argmax()])
-"""
-"""Runs ``model.onnx`` on the image named on the command line and prints its class."""
-
-MASK_SCRIPT = """\
-import json, sys
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-about = session.get_modelmeta().custom_metadata_map
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
-pixels = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-mask = session.run(["mask"], {"images": np.asarray(pixels)[None]})[0][0]
-print([json.loads(about["classes"])[number] for number in np.unique(mask)])
-found = Image.fromarray(mask.astype(np.uint8))
-found.putpalette(np.uint8(json.loads(about["palette"])[:256]).tobytes())
-found.save("mask.png")
-"""
-"""Runs a segmentation model's ``model.onnx`` likewise, prints the classes that it finds, and writes ``mask.png``."""
+TOKENIZERS = ", and that of the tokenizer, which is the model's that the student was built from"
 
 
 def model_card(data: Mapping[str, Any]) -> str:
@@ -54,7 +27,8 @@ def model_card(data: Mapping[str, Any]) -> str:
         data: The run's results (``task, method, start, seed, teacher, student, labels, images, metrics,
             teacher_metrics, cost``) with ``classes`` (names) and ``preprocess`` (plain data). ``teacher`` is one
             mapping, a list of them, or ``None``; teachers and student hold what is known of their origin, such as
-            ``license``. ``images`` counts those of each split. Where there are any: ``data`` (origin and images of
+            ``license``. ``images`` counts the samples of each split, and ``modality`` says what they are (images if
+            it is missing). Where there are any: ``data`` (origin and images of
             each part), ``intervals``, ``class_iou`` (of the test images, by class), ``export``, ``exported``,
             ``latency``, ``problems`` and ``recipe`` (YAML).
             What is missing is called so.
@@ -63,6 +37,8 @@ def model_card(data: Mapping[str, Any]) -> str:
     classes = [str(name) for name in data.get("classes") or ()]
     dense = data.get("task") == SEGMENTATION
     words = TASKS[SEGMENTATION if dense else "classification"]
+    reads = str(data.get("modality") or "image")
+    used = USES[reads]
     count = f"{len(classes)} classes"
     told = f"It tells the class of every pixel, one of {count}" if dense else f"It tells {count} apart"
     parts = [
@@ -72,32 +48,33 @@ def model_card(data: Mapping[str, Any]) -> str:
         "## How it was made",
         _table(("", ""), _origin(data)),
         "## Data",
-        _table(("part", "images", "origin"), _origins(data)),
+        _table(("part", f"{reads}s", "origin"), _origins(data)),
         *_problems(data.get("problems") or {}),
         "## What it is worth",
-        _table(("data", "images", "metric", "value", "95 % interval"), _metrics(data)),
+        _table(("data", f"{reads}s", "metric", "value", "95 % interval"), _metrics(data)),
         *_class_iou(data.get("class_iou") or {}),
         "## Files",
         _table(("form", "bytes", "check", f"test {words.metric.name}"), _forms(data, words)),
         *_int8(data, words),
         *_latency(data.get("latency")),
         "## What it cost",
-        _table(("stage", "seconds", "images", "FLOPs"), _cost(data.get("cost") or {})),
+        _table(("stage", "seconds", f"{reads}s", "FLOPs"), _cost(data.get("cost") or {})),
         "## Limits",
         "\n".join(f"- {line}" for line in limits(data)),
         "## License",
         "The weights made here are under the Apache License 2.0 (Apache-2.0). Weights that they started from, and "
         "the teacher that they learned from, have licenses of their own (above, where known), whose terms may apply "
-        "to this model as well; so may those of the images. Read them before you publish or sell it.",
+        f"to this model as well; so may those of the {reads}s{TOKENIZERS * (reads != 'image')}. Read them before you "
+        "publish or sell it.",
         "## Use",
-        "`model.onnx` takes `images`, uint8 [batch, height, width, 3], RGB, of any size, and gives "
-        f"{'`mask` [batch, height, width], class numbers' if dense else '`logits`'}. Preprocessing is inside:",
-        _table(("setting", "value"), [(_text(k), _text(v)) for k, v in (data.get("preprocess") or {}).items()]),
-        "With `pip install onnxruntime pillow numpy` and nothing else:",
-        f"```python\n{MASK_SCRIPT if dense else ONNX_SCRIPT}```",
+        f"`model.onnx` takes {used.takes}, and gives "
+        f"{'`mask` [batch, height, width], class numbers' if dense else '`logits`'}.{used.inside}",
+        _table(("setting", "value"), _settings(data.get("preprocess") or {})),
+        f"With `pip install {used.packages}` and nothing else:",
+        f"```python\n{MASK_SCRIPT if dense else used.script}```",
         "With Tutelage, from the run's folder:",
         "```python\nimport tutelage\n\n"
-        f'print(tutelage.load_model("model").{"segment" if dense else "predict"}("image.jpg"))\n```',
+        f'print(tutelage.load_model("model").{"segment" if dense else "predict"}({used.example}))\n```',
         *_recipe(data.get("recipe")),
     ]
     return "\n\n".join(parts) + "\n"
@@ -178,7 +155,7 @@ def _forms(data: Mapping[str, Any], words: TaskWords) -> list[tuple[str, ...]]:
         if found.get("kept") is False:
             check = f"**not kept**: {_text(found.get('why'))}"
         elif "agreement" in found:
-            images = f"{pixels}{_number(found['images'])} images"
+            images = f"{pixels}{_number(found['images'])} {data.get('modality') or 'image'}s"
             check = f"passed: the float file's class on {found['agreement']:.1%} of {images}"
         elif "parity" in found:
             check = f"the trained model's logits to {found['parity']:.1e} of the largest"
@@ -195,13 +172,14 @@ def _int8(data: Mapping[str, Any], words: TaskWords) -> list[str]:
         return []
     images = _number(data["exported"].get("images"))
     effect = "loses" if loss >= 0 else "gains"
-    return [f"On {images} test images INT8 {effect} {abs(loss):.2%} of {words.metric.name}."]
+    return [
+        f"On {images} test {data.get('modality') or 'image'}s INT8 {effect} {abs(loss):.2%} of {words.metric.name}."
+    ]
 
 
 def _latency(timed: Mapping[str, Any] | None) -> list[str]:
     if not timed or not timed.get("rows"):
         return []
-    height, width = timed["image"]
     rows = [
         (
             *(_text(row[key]) for key in ("model", "runtime", "threads")),
@@ -212,9 +190,32 @@ def _latency(timed: Mapping[str, Any] | None) -> list[str]:
     ]
     return [
         "## How fast it is",
-        f"One image of {height} by {width} pixels at a time, preprocessing included, on {_text(timed['machine'])}:",
+        f"One {_timed(timed)} at a time, preprocessing included, on {_text(timed['machine'])}:",
         _table(("model", "runtime", "threads", "median ms", "95 % below, ms", "runs", "bytes"), rows),
     ]
+
+
+def _timed(timed: Mapping[str, Any]) -> str:
+    """Return what was timed, in words."""
+    parts = []
+    if "image" in timed:
+        height, width = timed["image"]
+        parts.append(f"image of {height} by {width} pixels")
+    if "tokens" in timed:
+        parts.append(f"text of {timed['tokens']} tokens ({timed['characters']} characters)")
+    return " with a ".join(parts)
+
+
+def _settings(preprocess: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of a preprocess; those of both parts of one for pairs."""
+    rows: list[tuple[str, ...]] = []
+    for key, value in preprocess.items():
+        if isinstance(value, Mapping):
+            rows += [(f"{_text(key)}: {name}", shown) for name, shown in _settings(value)]
+        else:
+            # A template may hold line breaks, which a table has no place for.
+            rows.append((_text(key), _text(json.dumps(value) if key == "template" else value)))
+    return rows
 
 
 def _recipe(recipe: str | None) -> list[str]:
@@ -236,27 +237,35 @@ def _cost(cost: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-ALWAYS = {
-    False: "It always answers with one of its classes, also for an image that shows none of them, and its "
-    "probabilities are not calibrated unless a table above says so.",
-    True: "It calls every pixel one of its classes, also where an image shows none of them. It looks at whole "
-    "images, made small enough for its input: what is small in a large image may be lost.",
-}
-"""What answers do not say, by whether every pixel is told."""
+ALWAYS = (
+    "It always answers with one of its classes, also for {stranger}, and its probabilities are not calibrated unless "
+    "a table above says so."
+)
+"""What answers do not say."""
+
+PIXELS = (
+    "It calls every pixel one of its classes, also where an image shows none of them. It looks at whole images, made "
+    "small enough for its input: what is small in a large image may be lost."
+)
+"""The same where every pixel is told."""
 
 
 def limits(data: Mapping[str, Any]) -> list[str]:
     """Return what the numbers of a run do not say, one sentence or two a line."""
     tested = (data.get("images") or {}).get("test")
+    reads = str(data.get("modality") or "image")
+    used = USES[reads]
     lines = [
-        f"It was evaluated on {_number(tested)} test images."
+        f"It was evaluated on {_number(tested)} test {reads}s."
         if tested
-        else "It was not evaluated on test images; treat its quality as unknown.",
-        "The numbers above hold for images like those test images alone. Other cameras, places, seasons or habits "
-        "of framing can lower them without warning; evaluate it on your own images first.",
-        ALWAYS[data.get("task") == SEGMENTATION],
-        "It may have taken over errors and biases of its teacher, of the unlabeled images and of the few labels.",
+        else f"It was not evaluated on test {reads}s; treat its quality as unknown.",
+        f"The numbers above hold for {reads}s like those test {reads}s alone. {used.others} can lower them without "
+        f"warning; evaluate it on your own {reads}s first.",
+        PIXELS if data.get("task") == SEGMENTATION else ALWAYS.format(stranger=used.stranger),
+        f"It may have taken over errors and biases of its teacher, of the unlabeled {reads}s and of the few labels.",
     ]
+    if reads != "image":
+        lines.append("Nothing was recorded of the languages of its texts: take it to know those of its data alone.")
     if isinstance(data.get("teacher"), Mapping):  # adapted to the task; teachers in a list gave features alone
         lines.append(
             "Its held-out (val) numbers are optimistic where no validation data were given: those labels taught its "

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tutelage.recipe import Recipe
 
 TAKEN = (
+    "modality",
     "method",
     "start",
     "seed",

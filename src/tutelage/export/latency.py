@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from tutelage.errors import ExportError
 from tutelage.export import EXPORTERS
 from tutelage.export.graph import Deployable, inference_copy, to_masks
 from tutelage.export.onnx import export_onnx
-from tutelage.export.scoring import Logits, Pixels, Score, open_onnx
+from tutelage.export.scoring import Logits, Pixels, Sample, Score, open_onnx, raw_of
 from tutelage.ledger import Cost, measured
 from tutelage.methods.adapt import adapted_by, load_adapted
 from tutelage.methods.job import Job
@@ -36,6 +36,9 @@ TURN = 5
 """Timed runs of a turn, after one that wakes the threads and is not timed."""
 
 
+MEASURED = 512
+"""Texts, spread over all, of which the middle one is timed."""
+
 DENSE_ROUNDS, DENSE_TURN = 4, 3
 """The same where every pixel is told, which takes far longer."""
 
@@ -48,7 +51,7 @@ class Contender:
         model: ``student``, ``student int8`` or ``teacher``.
         runtime: What runs it.
         threads: How many threads compute.
-        score: From pixels to logits, or to masks.
+        score: From decoded samples to logits, or from pixels to masks.
         bytes: Size of the file, or of the weights where there is none.
         seconds: Of each timed run.
     """
@@ -75,13 +78,15 @@ class Contender:
 
 
 def latency(job: Job, stages: Mapping[str, Stage], exported: Stage) -> dict[str, Any] | None:
-    """Time one image, preprocessing included, where the recipe asks for it; also leaves ``model/latency.json``.
+    """Time one sample, preprocessing included, where the recipe asks for it; also leaves ``model/latency.json``.
 
-    It has the size that the middle one of the transfer images has; where every pixel is told, that of the model's
-    input, and the mask is part of the time.
+    An image has the size that the middle one of the transfer images has; where every pixel is told, that of the
+    model's input, and the mask is part of the time. A text is the middle one of the transfer texts by the student's
+    tokens, and to make them is part of the time.
 
     Returns:
-        ``rows`` (one a model and number of threads), ``image`` [H, W] and ``machine``; or ``None``.
+        ``rows`` (one a model and number of threads) and ``machine``; ``image`` [H, W], ``tokens`` (of the text, as
+        the student reads it) and ``characters`` as far as there is an image and a text; or ``None``.
     """
     if not job.recipe.export.latency:
         return None
@@ -90,15 +95,15 @@ def latency(job: Job, stages: Mapping[str, Stage], exported: Stage) -> dict[str,
     return dict(job.stage("latency", [exported, *stages.values()], {}, work, outputs=[path]).results)
 
 
-def race(contenders: list[Contender], images: Pixels, *, rounds: int = ROUNDS, turn: int = TURN) -> None:
+def race(contenders: list[Contender], samples: Sequence[Any], *, rounds: int = ROUNDS, turn: int = TURN) -> None:
     """Time contenders in interleaved rounds, each after a run that is not timed."""
     for _ in range(rounds):
         for contender in contenders:
             with _threads(contender.threads):
-                contender.score(images)
+                contender.score(samples)
                 for _ in range(turn):
                     start = time.perf_counter()
-                    contender.score(images)
+                    contender.score(samples)
                     contender.seconds.append(time.perf_counter() - start)
 
 
@@ -126,7 +131,7 @@ def _work(
     if not job.world.first:
         return results, cost.as_dict()
     with measured(cost, job.world.device):
-        height, width = _shown(job)
+        sample, facts = _shown(job)
         counts = sorted({1, cores()})
         output = "mask" if job.dense else "logits"
         contenders: list[Contender] = []
@@ -137,24 +142,46 @@ def _work(
             teacher = job.new_teacher()
             load_adapted(adapted_by(stages), teacher)
             contenders += _of_teacher(teacher, tuple(job.labeled.classes), counts)
-        # What a picture shows does not change how long it takes.
-        pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         rounds, turn = (DENSE_ROUNDS, DENSE_TURN) if job.dense else (ROUNDS, TURN)
-        race(contenders, pixels, rounds=rounds, turn=turn)
+        race(contenders, [sample], rounds=rounds, turn=turn)
         rows = [contender.row() for contender in contenders]
-        results = {"rows": rows, "image": [height, width], "machine": machine()}
+        results = {"rows": rows, **facts, "machine": machine()}
         write_json(path, results)
     return results, cost.as_dict()
 
 
-def _shown(job: Job) -> tuple[int, int]:
-    """Return the height and width of the image that is timed."""
+def _shown(job: Job) -> tuple[Sample, dict[str, Any]]:
+    """Return the sample that is timed, and what is to be known about it."""
+    if job.modality == "image":
+        pixels, facts = _pixels(job)
+        return pixels, facts
+    text, facts = _text(job)
+    if job.modality == "text":
+        return text, facts
+    pixels, size = _pixels(job)
+    return (pixels, text), {**size, **facts}
+
+
+def _pixels(job: Job) -> tuple[Pixels, dict[str, Any]]:
+    size = job.recipe.views.student_size
     if job.dense:
-        size = job.recipe.views.student_size
         assert size is not None
-        return size, size
-    height, width = np.median(sampled_sizes(job.transfer), axis=0).astype(int).tolist()
-    return height, width
+        height, width = size, size
+    else:
+        height, width = np.median(sampled_sizes(job.transfer), axis=0).astype(int).tolist()
+    # What a picture shows does not change how long it takes.
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return pixels, {"image": [height, width]}
+
+
+def _text(job: Job) -> tuple[str, dict[str, Any]]:
+    texts, read = job.transfer.texts, Deployable(job.new_student()).texts
+    assert texts is not None
+    assert read is not None
+    rows = np.linspace(0, len(texts) - 1, min(MEASURED, len(texts))).astype(int).tolist()
+    tokens = {row: read([texts[row]])["input_ids"].shape[1] for row in rows}
+    middle = sorted(rows, key=lambda row: tokens[row])[len(rows) // 2]
+    return texts[middle], {"tokens": tokens[middle], "characters": len(texts[middle])}
 
 
 def _of_file(model: str, path: Path, counts: list[int], output: str) -> list[Contender]:
@@ -172,12 +199,12 @@ def _of_teacher(teacher: Model, classes: tuple[str, ...], counts: list[int]) -> 
             deployable = Deployable(inference_copy(teacher))
 
     @torch.no_grad()
-    def score(images: Pixels) -> Logits:
-        logits: Tensor = deployable(torch.from_numpy(images))
+    def score(samples: Sequence[Any]) -> Logits:
+        logits: Tensor = deployable(raw_of(samples))
         if not deployable.dense:
             return logits.numpy()
-        _, height, width, _ = images.shape
-        return torch.stack(to_masks(logits, [(height, width)] * len(images), deployable.preprocess.size)).numpy()
+        height, width, _ = samples[0].shape
+        return torch.stack(to_masks(logits, [(height, width)] * len(samples), deployable.images.size)).numpy()
 
     size = sum(value.nbytes for value in deployable.state_dict().values())
     return [Contender("teacher", "torch", count, score, size) for count in counts]

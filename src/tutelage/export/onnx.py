@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,14 @@ def _trace(deployable: Deployable) -> Any:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the exporter's progress and its report of a failure off the console."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """Keep the exporter's progress, its report of a failure and idle warnings off the console."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        # Inputs that share an axis are told to share its name, too, which is what is wanted.
+        warnings.filterwarnings("ignore", message=".*axis name: .* will not be used", category=UserWarning)
         yield
 
 
