@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from tutelage.data.samples import Samples
-from tutelage.evaluation.mistakes import MOST, most_confident, write_mistakes
+from tutelage.evaluation.mistakes import CHARACTERS, MOST, most_confident, write_mistakes
+from tutelage.runtime.texts import paired
 
 RANDOM = np.random.default_rng(5)
 CLASSES = ("cat", "dog", "bird")
@@ -75,14 +76,24 @@ def test_pictures_are_those_of_the_mistakes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(picture), shown.images[row])
 
 
+def test_texts_are_those_of_the_mistakes(tmp_path: Path) -> None:
+    texts = [f"text {row}" if row % 2 else paired(f"text {row}", "another") for row in range(N)]
+    shown = Samples(tuple(map(str, range(N))), None, texts, np.arange(N) % 3, CLASSES)
+    write_mistakes(tmp_path, shown, logits(), None)
+    assert len(written(tmp_path)) == MOST
+    for mistake in written(tmp_path):
+        row = int(mistake["id"])
+        assert mistake["texts"] == ([f"text {row}"] if row % 2 else [f"text {row}", "another"])
+        assert mistake["picture"] is None
+
+
+def test_of_a_huge_text_the_start_is_kept(tmp_path: Path) -> None:
+    write_mistakes(tmp_path, Samples(("a",), None, ["x" * 10**6], np.array([0]), CLASSES), torch.eye(3)[[1]], None)
+    assert written(tmp_path)[0]["texts"] == ["x" * CHARACTERS]
+
+
 def test_images_that_are_gone_or_damaged_are_left_out(tmp_path: Path) -> None:
     images = [tmp_path / "gone.png", b"no image", np.zeros((8, 8, 3), np.uint8)]
     wrong = torch.eye(3)[[1, 2, 0]]
     write_mistakes(tmp_path, samples(images), wrong, None)
     assert [mistake["true"] for mistake in written(tmp_path)] == ["bird"]
-
-
-def test_texts_have_no_pictures(tmp_path: Path) -> None:
-    texts = Samples(ids=("a",), texts=("a",), targets=np.zeros(1, np.int64), classes=CLASSES)
-    write_mistakes(tmp_path, texts, torch.eye(3)[[1]], None)
-    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from tutelage.models.weights import save_weights
 from tutelage.recipe import Recipe
 from tutelage.report.finished import Finished, read_run
 from tutelage.run import SCHEMA, versions
+from tutelage.runtime.texts import paired
 from tutelage.tasks import TASKS
 
 METRICS = TASKS["classification"].metrics
@@ -39,6 +40,7 @@ def write_run(
     start: str = "random",
     images: int = 597,
     extras: list[str] | None = None,
+    modality: str = "image",
 ) -> Path:
     """Write it; with ``extras``, texts to be found in them, also what only newer or more curious runs have."""
     names = [str(number) for number in range(classes)] if isinstance(classes, int) else classes
@@ -63,11 +65,15 @@ def write_run(
         values[torch.arange(images), torch.from_numpy(predicted)] += 6
         return values
 
-    def photos(ids: list[str]) -> Samples:
-        """Test images under hostile names, every other one larger than a digit."""
-        pixels = [random.integers(0, 256, (90, 120, 3) if row % 2 else (8, 8), np.uint8) for row in range(images)]
+    def tested(ids: list[str]) -> Samples:
+        """Test images under hostile names, every other one larger than a digit; or texts of such words."""
         named = tuple(f"{row} {ids[row % len(ids)]}" for row in range(images))
-        return Samples(ids=named, images=pixels, targets=targets.numpy(), classes=tuple(names))
+        texts = [f"{ids[row % len(ids)]} {'and on ' * (row % 2 * 100)}end" for row in range(images)]
+        if modality == "text":
+            texts = [paired(text, "and another") if row % 3 else text for row, text in enumerate(texts)]
+            return Samples(named, None, texts, targets.numpy(), tuple(names))
+        pixels = [random.integers(0, 256, (90, 120, 3) if row % 2 else (8, 8), np.uint8) for row in range(images)]
+        return Samples(named, pixels, texts if modality == "pair" else None, targets.numpy(), tuple(names))
 
     def spent(seconds: float, seen: int, flops: float) -> dict[str, Any]:
         return Cost(seconds, seen, flops, 0.07 * seconds, 1_432_000_000, "cpu").as_dict()
@@ -111,7 +117,7 @@ def write_run(
         if test:
             save_weights(place / "predictions.safetensors", {**predictions, "targets": targets})
             if extras and not prefix:
-                write_mistakes(place, photos(extras), predictions["student"], predictions.get("finetune"))
+                write_mistakes(place, tested(extras), predictions["student"], predictions.get("finetune"))
         return results, {"name": f"{prefix}evaluate", **cost}
 
     taught = method != "scratch"
@@ -160,6 +166,7 @@ def write_run(
     results = {
         "schema": SCHEMA,
         "task": "classification",
+        **({} if modality == "image" else {"modality": modality}),
         "method": method,
         "start": start,
         "seed": 0,
@@ -179,7 +186,7 @@ def write_run(
         "versions": versions(),
         "export": exported,
         "folders": folders,
-        **(optional(extras, found["student"]) if extras else {}),
+        **(optional(extras, found["student"], modality) if extras else {}),
     }
     (folder / "results.json").write_text(json.dumps(results, allow_nan=False))
     recipe = Recipe(data=data, student="timm:lcnet_050", method=method, teacher=teacher and teacher["name"])
@@ -193,7 +200,7 @@ def int8(texts: list[str]) -> dict[str, Any]:
     return {"bytes": 700_123, "agreement": 0.973, "images": 256, **kept}
 
 
-def optional(texts: list[str], tested: dict[str, float] | None) -> dict[str, Any]:
+def optional(texts: list[str], tested: dict[str, float] | None, modality: str) -> dict[str, Any]:
     """Return parts of ``results.json`` that a run may lack."""
     problems = [Problem(kind, text, text) for kind in [*KINDS, "a new kind"] for text in texts]
     rows = [
@@ -203,6 +210,7 @@ def optional(texts: list[str], tested: dict[str, float] | None) -> dict[str, Any
         for model, median in {"student": 1.2, "student int8": 0.7, "teacher": 14.0, text: 3.0}.items()
         for threads in (1, 16)
     ]
+    shown = {"image": {"image": [224, 224]}, "text": {"tokens": 21}, "pair": {"image": [224, 224], "tokens": 21}}
     worse = tested and {
         "onnx": tested,
         "int8": {**tested, "accuracy": tested["accuracy"] - 0.012},
@@ -211,7 +219,7 @@ def optional(texts: list[str], tested: dict[str, float] | None) -> dict[str, Any
     return {
         "problems": {"labeled": summarize(problems), "transfer": summarize(problems[:1]), "test": summarize([])},
         "exported": worse,
-        "latency": {"rows": rows, "image": [224, 224], "machine": " ".join(texts)},
+        "latency": {"rows": rows, **shown[modality], "machine": " ".join(texts)},
     }
 
 

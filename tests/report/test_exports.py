@@ -97,7 +97,7 @@ def test_runtimes_are_kept_apart(with_data: Callable[..., Finished]) -> None:
 
 
 def test_height_comes_before_width(with_data: Callable[..., Finished]) -> None:
-    assert with_times(with_data, [timed("student", 1, 2)])["image"] == "32 \N{MULTIPLICATION SIGN} 48"
+    assert with_times(with_data, [timed("student", 1, 2)])["what"] == "image of 32 \N{MULTIPLICATION SIGN} 48 pixels"
 
 
 @pytest.mark.parametrize(("student", "said"), [(0.5, "16 times as fast as"), (6.4, "1.2 times as fast as")])

@@ -38,6 +38,9 @@ RUNS = {
     "hostile extras": {"classes": HOSTILE, "extras": FILES},
     "extras without test": {"test": False, "extras": FILES},
     "extras without teacher": {"method": "scratch", "baselines": (), "extras": FILES},
+    "texts": {"modality": "text", "extras": ["words"]},
+    "hostile texts": {"modality": "text", "classes": HOSTILE, "extras": FILES},
+    "pairs": {"modality": "pair", "extras": FILES},
     "pixels": {"dense": True, "extras": ["photo.jpg"]},
     "hostile pixels": {"dense": True, "classes": HOSTILE, "ids": FILES, "extras": FILES, "nowhere": 1},
     "pixels of many classes": {"dense": True, "classes": MANY},
@@ -323,6 +326,40 @@ def test_every_mistake_is_a_picture_with_its_words(page: Callable[..., str]) -> 
     )
     assert len(found) == 24
     assert set(found) == {"png", "jpeg"}
+
+
+def test_every_mistake_of_texts_is_a_text_with_its_words(page: Callable[..., str]) -> None:
+    text = page(modality="text", extras=["words"])
+    mistakes = text.split('<div class="mistakes texts">')[1].split("</div>")[0]
+    assert mistakes.count("<figure>") == mistakes.count("→") == 24
+    assert "<img" not in mistakes
+    assert mistakes.count("<blockquote") == 24 + mistakes.count("and another")
+
+
+def test_a_long_text_is_folded_and_whole(page: Callable[..., str]) -> None:
+    text = page(modality="text", extras=["words"])
+    start, rest = re.search(r"<details><summary>(words[^<]*)…</summary>([^<]*)</details>", text).groups()
+    assert len(start) <= 300
+    assert (start + rest).split() == ["words", *["and", "on"] * 100, "end"]
+
+
+def test_hostile_texts_are_only_text(page: Callable[..., str]) -> None:
+    text = page(modality="text", extras=FILES)
+    shown = words(text.split('<div class="mistakes texts">')[1].split("</section>")[0].rpartition("</div>")[0])
+    for name in FILES[: len(HOSTILE)]:
+        assert name in shown
+
+
+def test_a_mistake_of_pairs_is_a_picture_and_a_text(page: Callable[..., str]) -> None:
+    mistakes = page(modality="pair", extras=["words"]).split('<div class="mistakes">')[1].split("</div>")[0]
+    assert mistakes.count("<img") == mistakes.count("<blockquote") == 24
+
+
+@pytest.mark.parametrize("modality", ["text", "pair"])
+def test_samples_are_called_what_they_are(page: Callable[..., str], modality: str) -> None:
+    shown = words(page(modality=modality, extras=["words"])).split("Problems found")[0]
+    assert "image" not in shown.lower().replace("one image of 224 \N{MULTIPLICATION SIGN} 224 pixels with a text", "")
+    assert f"597 test {modality}s" in shown
 
 
 def test_runs_of_older_versions_have_no_pictures(page: Callable[..., str]) -> None:

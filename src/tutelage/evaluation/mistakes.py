@@ -12,12 +12,16 @@ from tutelage.data.samples import Samples
 from tutelage.data.thumbnails import thumbnail
 from tutelage.errors import DataError
 from tutelage.run import write_json, write_whole
+from tutelage.runtime.texts import parts
 
 MOST = 24
 """How many mistakes are kept."""
 
 SIDE = 160
 """Long side of a kept picture, in pixels; smaller images are kept as they are."""
+
+CHARACTERS = 10_000
+"""Most of a text that is kept."""
 
 MISTAKES = "mistakes.json"
 
@@ -38,11 +42,12 @@ def most_confident(logits: Tensor, targets: Tensor, most: int = MOST) -> list[in
 
 
 def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Tensor | None) -> None:
-    """Write ``mistakes.json`` and a picture for each of the student's most confident mistakes.
+    """Write ``mistakes.json``, and pictures of images, of the student's most confident mistakes.
 
     Each mistake has ``id``, ``true`` and ``predicted`` (class names), ``probability`` (of the prediction),
-    ``true_probability``, ``teacher`` (its answer, or ``null`` without a teacher) and ``picture`` (a file beside
-    it). Images that can no longer be decoded are left out.
+    ``true_probability``, ``teacher`` (its answer, or ``null`` without a teacher), ``picture`` (a file beside it, or
+    ``null`` for texts alone) and, where it has some, ``texts``: one, or two of a pair of sentences, long ones cut.
+    Images that can no longer be decoded are left out.
 
     Args:
         folder: Where.
@@ -53,19 +58,20 @@ def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Ten
     Raises:
         RunError: A file cannot be written.
     """
-    if samples.images is None:
-        return
     targets = torch.from_numpy(samples.labels())
     probabilities = student.softmax(1)
     mistakes: list[dict[str, Any]] = []
     for row in most_confident(student, targets):
-        try:
-            content, ending = thumbnail(samples.images[row], SIDE)
-        except DataError:
-            continue
+        picture = None
+        if samples.images is not None:
+            try:
+                content, ending = thumbnail(samples.images[row], SIDE)
+            except DataError:
+                continue
+            picture = f"mistake-{len(mistakes) + 1:02d}.{ending}"
+            write_whole(folder / picture, content)
+        texts = () if samples.texts is None else parts(samples.texts[row])
         true, predicted = int(targets[row]), int(probabilities[row].argmax())
-        picture = f"mistake-{len(mistakes) + 1:02d}.{ending}"
-        write_whole(folder / picture, content)
         mistakes.append(
             {
                 "id": samples.ids[row],
@@ -75,6 +81,7 @@ def write_mistakes(folder: Path, samples: Samples, student: Tensor, teacher: Ten
                 "true_probability": float(probabilities[row, true]),
                 "teacher": None if teacher is None else samples.classes[int(teacher[row].argmax())],
                 "picture": picture,
+                **({"texts": [text[:CHARACTERS] for text in texts if text is not None]} if texts else {}),
             }
         )
     write_json(folder / MISTAKES, {"mistakes": mistakes})

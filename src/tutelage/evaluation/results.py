@@ -63,6 +63,7 @@ def collect(
     return {
         "schema": SCHEMA,
         "task": recipe.task,
+        "modality": recipe.modality,
         "method": recipe.method,
         "start": recipe.start,
         "seed": recipe.seed,

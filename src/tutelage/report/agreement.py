@@ -11,6 +11,7 @@ import numpy as np
 from tutelage.report.confusion import IntArray
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import percent, whole
+from tutelage.report.tasks import noun
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ def agreement(run: Finished) -> Mapping[str, Any] | None:
         "Both wrong, with different answers": found.different,
     }
     rows = [(label, whole(count), percent(count / found.images)) for label, count in counts.items()]
-    return {"rows": rows, "sentence": in_words(found)}
+    return {"rows": rows, "sentence": in_words(found, noun(run.data))}
 
 
-def in_words(found: Agreement) -> str:
-    """Return how far a student follows its teacher, in errors too."""
+def in_words(found: Agreement, one: str = "image") -> str:
+    """Return how far a student follows its teacher, in errors too; ``one`` is what a sample is called."""
     same = percent((found.both + found.same) / found.images)
-    sentence = f"Student and teacher give the same answer on {same} of the test images."
+    sentence = f"Student and teacher give the same answer on {same} of the test {one}s."
     errors = found.student + found.same + found.different
     if not errors:
         return f"{sentence} The teacher is wrong on none, the student on {found.teacher:,}."

@@ -12,6 +12,7 @@ from tutelage.report.finished import Finished
 from tutelage.report.intervals import wilson
 from tutelage.report.numbers import between, percent, plural, whole
 from tutelage.report.pictures import reliability
+from tutelage.report.tasks import noun
 
 BINS = 15
 """As many as the expected calibration error has."""
@@ -85,17 +86,18 @@ def calibration(run: Finished) -> dict[str, Any] | None:
     return {
         "picture": reliability(drawn, 1 / BINS),
         "rows": rows,
-        "sentence": sureness(sure, correct, total),
+        "sentence": sureness(sure, correct, total, noun(run.data)),
     }
 
 
-def sureness(confidence: float, correct: int, images: int) -> str:
+def sureness(confidence: float, correct: int, images: int, one: str = "image") -> str:
     """Return whether a classifier is as sure as it is right, as one sentence.
 
     Args:
         confidence: Mean probability of the predicted class.
         correct: Test images that are right.
         images: All of them, at least one.
+        one: What one of them is called.
     """
     accuracy = correct / images
     says = (
@@ -104,6 +106,6 @@ def sureness(confidence: float, correct: int, images: int) -> str:
     )
     low, high = wilson(correct, images)
     if low <= confidence <= high:
-        return f"{says}: as sure as it should be, as far as {plural(images, 'test image')} can tell."
+        return f"{says}: as sure as it should be, as far as {plural(images, f'test {one}')} can tell."
     much = f"{100 * abs(confidence - accuracy):.1f} points"
     return f"{says}: it is {'over' if confidence > accuracy else 'under'}-confident by {much}."

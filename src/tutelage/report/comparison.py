@@ -9,7 +9,7 @@ from tutelage.report.finished import Finished
 from tutelage.report.intervals import Interval, paired_difference, wilson
 from tutelage.report.numbers import between, duration, flops, parameters, signed, whole
 from tutelage.report.overlap import iou_difference, iou_interval
-from tutelage.report.tasks import METRICS, task_words
+from tutelage.report.tasks import METRICS, noun, task_words
 from tutelage.report.words import baseline_words, collapses, group_words, leaks, short_name, verdict
 
 
@@ -41,17 +41,18 @@ def models(run: Finished) -> list[dict[str, Any]]:
 
 def verdicts(run: Finished) -> list[str]:
     """Return a sentence on the student beside each baseline, on each collapsed pretraining, and on kept leaks."""
-    data = run.data
+    data, one = run.data, noun(run.data)
+    tested = f"{whole(data['images']['test'])} test {one}s"
     sentences = []
     for name in data["baselines"]:
         sentence = verdict(data, name)
         interval = _difference(run, name)
         if interval == (0.0, 0.0):
-            sentence += f" Image by image, both are the same on these {whole(data['images']['test'])} test images."
+            sentence += f" {one.capitalize()} by {one}, both are the same on these {tested}."
         elif interval is not None:
             chance = "" if interval.low > 0 or interval.high < 0 else ", so it may be chance"
             sentence += (
-                f" Compared image by image, the difference on these {whole(data['images']['test'])} test images has "
+                f" Compared {one} by {one}, the difference on these {tested} has "
                 f"a 95% interval of {signed(interval.low)} to {signed(interval.high)} points{chance}; another seed "
                 "may move it."
             )

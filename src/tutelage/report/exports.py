@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, milliseconds, percent, plural, size, times, whole
-from tutelage.report.tasks import score, task_words
+from tutelage.report.tasks import noun, score, task_words
 
 FORMS = {"onnx": "ONNX", "torch": "torch.export", "int8": "ONNX, INT8"}
 """How exported forms are called; others go by their own names."""
@@ -28,7 +28,7 @@ def forms(run: Finished) -> list[dict[str, str]]:
                 "name": FORMS.get(name, name),
                 "size": size(form.get("bytes")),
                 "score": percent(score(run.data, metrics)) if metrics else MISSING,
-                "check": _check(form, dense=run.dense),
+                "check": _check(form, dense=run.dense, of=noun(run.data)),
                 "kept": "" if form.get("kept", True) else "not kept",
             }
         )
@@ -42,13 +42,13 @@ def sentences(run: Finished) -> list[str]:
     if loss is not None:
         name = task_words(run.data).metric.name
         if percent(abs(loss)) == percent(0):
-            found.append(f"INT8 costs no {name} on the test images.")
+            found.append(f"INT8 costs no {name} on the test {noun(run.data)}s.")
         else:
             effect = "costs" if loss > 0 else "gains"
-            found.append(f"INT8 {effect} {100 * abs(loss):.1f} points of {name} on the test images.")
+            found.append(f"INT8 {effect} {100 * abs(loss):.1f} points of {name} on the test {noun(run.data)}s.")
     int8 = run.stages.get("export", {}).get("results", {}).get("int8")
     if int8 and not int8.get("kept", True):
-        of = "pixels" if run.dense else "images"
+        of = "pixels" if run.dense else f"{noun(run.data)}s"
         why = int8.get("why") or f"it agrees with the float file on {percent(int8.get('agreement'))} of the {of}"
         found.append(f"The INT8 form was not kept: {str(why).rstrip('.')}.")
     return found
@@ -75,12 +75,11 @@ def latency(run: Finished) -> dict[str, Any] | None:
         }
         for model, runtime in keys
     ]
-    height, width = timed["image"]
     runs = sorted({row["runs"] for row in measured})
     return {
         "heads": [plural(number, "thread") for number in threads],
         "rows": rows,
-        "image": f"{whole(height)} \N{MULTIPLICATION SIGN} {whole(width)}",
+        "what": _timed_input(timed),
         "machine": timed.get("machine") or "",
         "runs": whole(runs[0]) if len(runs) == 1 else f"{whole(runs[0])} to {whole(runs[-1])}",
         "sentence": faster(measured, threads[0]),
@@ -101,15 +100,26 @@ def faster(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
     return ""
 
 
+def _timed_input(timed: Mapping[str, Any]) -> str:
+    """Return what was timed: an image of some size, a text of some length, or one of each."""
+    parts = []
+    if timed.get("image"):
+        height, width = timed["image"]
+        parts.append(f"image of {whole(height)} \N{MULTIPLICATION SIGN} {whole(width)} pixels")
+    if timed.get("tokens"):
+        parts.append(f"text of {plural(timed['tokens'], 'token')}")
+    return " with a ".join(parts) or "sample"
+
+
 def _time(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return (MISSING, "") if row is None else (milliseconds(row["p50_ms"]), milliseconds(row["p95_ms"]))
 
 
-def _check(form: Mapping[str, Any], *, dense: bool) -> str:
+def _check(form: Mapping[str, Any], *, dense: bool, of: str) -> str:
     """Return how far a form's answers are from those of what it was made from."""
     if form.get("agreement") is not None:
         pixels = " of the pixels" if dense else ""
-        images = f"{pixels} of {plural(form['images'], 'unlabeled image')}" if form.get("images") else pixels
+        images = f"{pixels} of {plural(form['images'], f'unlabeled {of}')}" if form.get("images") else pixels
         return f"the float file's answer on {percent(form['agreement'])}{images}"
     parity = form.get("parity")
     if parity is None:

@@ -32,7 +32,7 @@ class Finished:
             that is told for every pixel, pixels in intersection, prediction and truth [N, C, 3]. Empty without test
             data.
         mistakes: The student's most confident mistakes as the evaluation describes them, each with its ``picture``,
-            encoded; empty if an older version evaluated it.
+            encoded, or ``None`` for a text alone; empty if an older version evaluated it.
         worst: The test images whose pixels the student tells worst, as the evaluation describes them, each with its
             ``pictures``, encoded; empty but for a task that is told for every pixel.
         recipe: The resolved recipe, as YAML.
@@ -94,11 +94,12 @@ def _json(path: Path, missing: str) -> dict[str, Any]:
 
 
 def _mistakes(place: Path) -> list[Mapping[str, Any]]:
-    """Return the mistakes whose pictures are still there."""
+    """Return the mistakes whose pictures are still there, and those that have none but texts."""
     if not (place / MISTAKES).exists():
         return []
-    found = [(each, _picture(place, each["picture"])) for each in _json(place / MISTAKES, "")["mistakes"]]
-    return [{**each, "picture": picture} for each, picture in found if picture is not None]
+    listed = _json(place / MISTAKES, "")["mistakes"]
+    found = [(each, None if each["picture"] is None else _picture(place, each["picture"])) for each in listed]
+    return [{**each, "picture": picture} for each, picture in found if picture is not None or each["picture"] is None]
 
 
 def _worst(place: Path) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""The student's most confident mistakes as pictures inside the page."""
+"""The student's most confident mistakes as pictures and texts inside the page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ ENCODED = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 """What an image begins with, by its type."""
 
 
-def mistakes(run: Finished) -> list[dict[str, str]]:
-    """Return each mistake with its picture as a ``data:`` address, the most confident first."""
-    return [_shown(mistake, kind) for mistake in run.mistakes if (kind := picture_type(mistake["picture"]))]
+SHOWN = 300
+"""Characters of a text that are shown at first sight."""
 
 
-def _shown(mistake: Mapping[str, Any], kind: str) -> dict[str, str]:
+def mistakes(run: Finished) -> list[dict[str, Any]]:
+    """Return each mistake with its picture as a ``data:`` address, or its texts, the most confident first.
+
+    A text has its ``start`` and, if it is long, its ``rest``; a pair of sentences is two texts.
+    """
+    return [_shown(mistake) for mistake in run.mistakes if mistake["picture"] is None or _type(mistake)]
+
+
+def _type(mistake: Mapping[str, Any]) -> str:
+    return "" if mistake["picture"] is None else picture_type(mistake["picture"])
+
+
+def _shown(mistake: Mapping[str, Any]) -> dict[str, Any]:
+    kind = _type(mistake)
     teacher = mistake["teacher"]
     said = ""
     if teacher == mistake["true"]:
@@ -28,7 +40,8 @@ def _shown(mistake: Mapping[str, Any], kind: str) -> dict[str, str]:
     elif teacher is not None:
         said = f"teacher: {teacher}"
     return {
-        "source": f"data:{kind};base64,{base64.b64encode(mistake['picture']).decode()}",
+        "source": f"data:{kind};base64,{base64.b64encode(mistake['picture']).decode()}" if kind else "",
+        "texts": [_cut(text) for text in mistake.get("texts", ())],
         "kind": kind.removeprefix("image/"),
         "id": mistake["id"],
         "true": mistake["true"],
@@ -37,6 +50,14 @@ def _shown(mistake: Mapping[str, Any], kind: str) -> dict[str, str]:
         "true_probability": percent(mistake["true_probability"]),
         "teacher": said,
     }
+
+
+def _cut(text: str) -> dict[str, str]:
+    """Return a text's start, up to a word's end, and the rest."""
+    if len(text) <= SHOWN:
+        return {"start": text, "rest": ""}
+    end = max(text.rfind(" ", SHOWN // 2, SHOWN), 0) or SHOWN
+    return {"start": text[:end], "rest": text[end:]}
 
 
 def picture_type(picture: bytes) -> str:

@@ -14,7 +14,7 @@ from tutelage.report.mistakes import mistakes
 from tutelage.report.problems import problems
 from tutelage.report.rounds import rounds
 from tutelage.report.segments import segments, worst
-from tutelage.report.tasks import METRICS, task_words
+from tutelage.report.tasks import METRICS, noun, task_words
 from tutelage.report.template import template
 from tutelage.report.words import distilled, headline, usage
 from tutelage.run import write_whole
@@ -45,6 +45,7 @@ def render_page(run: Finished) -> str:
     rows, words = comparison.models(run), task_words(run.data)
     return template("page.html").render(
         data=run.data,
+        one=noun(run.data),
         task=words,
         compared=[METRICS[key].title for key in (words.primary, *words.others)],
         judged=[METRICS[key].title for key in (words.primary, *words.judged)],

@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.report.finished import Finished
 from tutelage.report.numbers import MISSING, percent, whole
-from tutelage.report.tasks import task_words
+from tutelage.report.tasks import noun, task_words
 
 NAMED = 10
 """Most classes without an image that are named."""
@@ -26,7 +26,7 @@ def rounds(run: Finished) -> dict[str, Any] | None:
     return {
         "rows": [_row(each, task_words(run.data).primary) for each in found],
         "missing": [
-            f"In round {each['round']} no image is of class {_named(each['learned']['missing'])}."
+            f"In round {each['round']} no {noun(run.data)} is of class {_named(each['learned']['missing'])}."
             for each in learned
             if each["learned"]["missing"]
         ],

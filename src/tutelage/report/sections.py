@@ -22,7 +22,7 @@ from tutelage.report.numbers import (
     whole,
 )
 from tutelage.report.pictures import curve
-from tutelage.report.tasks import METRICS, task_words
+from tutelage.report.tasks import METRICS, noun, task_words
 from tutelage.report.words import group_words
 
 MATRIX_CLASSES = 40
@@ -37,10 +37,10 @@ def facts(run: Finished) -> list[tuple[str, str]]:
     """Return the numbers that matter most, each with what it is."""
     data, cost, words = run.data, run.data["cost"], task_words(run.data)
     test, labels = data["metrics"]["test"], data["labels"]
-    shown = ("on test images", test) if test else ("on held-out labels", data["metrics"]["val"])
+    shown = (f"on test {noun(data)}s", test) if test else ("on held-out labels", data["metrics"]["val"])
     onnx = (data.get("export") or {}).get("onnx", {}).get("bytes")
     learned = any(name in run.stages for name in UNLABELED)
-    unlabeled = f", {plural(data['images']['transfer'], 'unlabeled image')}" if learned else ""
+    unlabeled = f", {plural(data['images']['transfer'], f'unlabeled {noun(data)}')}" if learned else ""
     return [
         (words.metric.words(shown[1][words.primary]), f"{words.metric.name} {shown[0]}"),
         (parameters(data["student"]["params"]), f"parameters, {size(onnx)} as ONNX" if onnx else "parameters"),
@@ -77,7 +77,7 @@ def candidates(run: Finished) -> list[dict[str, Any]]:
                     "mark": mark,
                 }
             )
-        tables.append({"title": stage_title(name), "rows": rows})
+        tables.append({"title": stage_title(name, noun(run.data)), "rows": rows})
     return tables
 
 
@@ -89,7 +89,9 @@ def curves(run: Finished) -> list[dict[str, str]]:
             steps, losses = [point["step"] for point in points], [point["loss"] for point in points]
             if len(points) > 1:
                 caption = f"{plural(int(steps[-1]), 'step')}, last loss {decimal(losses[-1])}{_watched(run, name)}"
-                found.append({"title": stage_title(name), "caption": caption, "picture": curve(steps, losses)})
+                found.append(
+                    {"title": stage_title(name, noun(run.data)), "caption": caption, "picture": curve(steps, losses)}
+                )
     return found
 
 
@@ -121,7 +123,7 @@ def errors(run: Finished) -> dict[str, Any] | None:
         "hardest": classes if len(classes) <= MATRIX_CLASSES else classes[:SHOWN_CLASSES],
         "others": [] if len(classes) <= MATRIX_CLASSES else classes[SHOWN_CLASSES:],
         "wrong": whole(int((targets != predicted).sum())),
-        "images": plural(len(targets), "test image"),
+        "images": plural(len(targets), f"test {noun(run.data)}"),
     }
 
 
@@ -130,7 +132,7 @@ def costs(run: Finished) -> list[dict[str, str]]:
     spent = [(name, stage["cost"]) for name, stage in run.stages.items() if stage["cost"].get("seconds")]
     rows = [
         {
-            "title": stage_title(name),
+            "title": stage_title(name, noun(run.data)),
             "seconds": duration(cost["seconds"]),
             "images": whole(cost["images"] or None),
             "flops": flops(cost["flops"]),
@@ -150,18 +152,18 @@ def costs(run: Finished) -> list[dict[str, str]]:
 
 
 def images(run: Finished) -> list[tuple[str, str]]:
-    """Return how many images each part of the data has."""
-    counts = run.data["images"]
-    words = {"labeled": task_words(run.data).trained_on, "validation": "validation images", "test": "test images"}
+    """Return how many samples each part of the data has."""
+    counts, many = run.data["images"], f"{noun(run.data)}s"
+    words = {"labeled": task_words(run.data).trained_on, "validation": f"validation {many}", "test": f"test {many}"}
     if "distill" in run.stages:
-        words["transfer"] = "unlabeled images to distill on"
+        words["transfer"] = f"unlabeled {many} to distill on"
     if "self-distill" in run.stages:
-        words["transfer"] = "unlabeled images to pretrain on"
+        words["transfer"] = f"unlabeled {many} to pretrain on"
     if "label-2" in run.stages:
         first = "pretrain on, and to " if "self-distill" in run.stages else ""
-        words["transfer"] = f"unlabeled images to {first}pseudo-label"
+        words["transfer"] = f"unlabeled {many} to {first}pseudo-label"
     if "pretrain" in run.stages:
-        words["pretraining"] = "labeled images of another task to pretrain on"
+        words["pretraining"] = f"labeled {many} of another task to pretrain on"
     if "align" in run.stages:
         words["pairs"] = "images with a text to pretrain on"
     rows = [(label, whole(counts[part]) if counts[part] else "none given") for part, label in words.items()]
@@ -175,7 +177,7 @@ def images(run: Finished) -> list[tuple[str, str]]:
     if counts["test"] or counts["validation"]:
         held = {"validation": "test"}  # what it must share no image with
         rows += [
-            (f"{part} images left out as copies of {held.get(part, 'test or validation')} images", whole(count))
+            (f"{part} {many} left out as copies of {held.get(part, 'test or validation')} {many}", whole(count))
             for part, count in counts["dropped"].items()
             if counts[part]
         ]
@@ -186,7 +188,7 @@ def judged_on(run: Finished) -> str:
     """Return which labels settings were chosen on."""
     counts = run.data["images"]
     if counts["validation"]:
-        return f"on the {plural(counts['validation'], 'validation image')}"
+        return f"on the {plural(counts['validation'], f'validation {noun(run.data)}')}"
     return f"on labels held out, in turn, of the {whole(counts['labeled'])} for training"
 
 
@@ -212,8 +214,13 @@ def _class_row(row: confusion.ClassCount, names: list[str]) -> dict[str, Any]:
     }
 
 
-def stage_title(stage: str) -> str:
-    """Return what a stage does, as a title; a baseline's stages have its name in front."""
+def stage_title(stage: str, one: str = "image") -> str:
+    """Return what a stage does, as a title; a baseline's stages have its name in front.
+
+    Args:
+        stage: Its name.
+        one: What a sample is called.
+    """
     words = {
         "curate": "Curate the transfer set",
         "adapt-probe": "Probe the teacher",
@@ -227,14 +234,14 @@ def stage_title(stage: str) -> str:
         "self-distill": "Distill the student from itself",
         "align": "Pretrain on images and their texts",
         "finetune": "Finetune the student",
-        **{f"label-{number}": f"Label unlabeled images for round {number}" for number in range(2, MOST_ROUNDS + 1)},
+        **{f"label-{number}": f"Label unlabeled {one}s for round {number}" for number in range(2, MOST_ROUNDS + 1)},
         **{f"train-{number}": f"Train round {number}" for number in range(2, MOST_ROUNDS + 1)},
         "judge": "Judge the distilled student",
         "point": "Finetune checkpoints on the way",
         "evaluate": "Evaluate",
         "export": "Export",
         "exported": "Evaluate what was exported",
-        "latency": "Time one image",
+        "latency": f"Time one {one}",
     }
     if stage in words:
         return words[stage]

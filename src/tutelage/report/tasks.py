@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tutelage.report.numbers import decimal, percent
@@ -111,13 +111,38 @@ TASKS = {
 }
 
 
+READS = {
+    "text": replace(
+        TASKS["classification"],
+        gives="takes the tokens that model/tokenizer makes of a text",
+        use='print(model.predict("a text to classify"))',
+    ),
+    "pair": replace(
+        TASKS["classification"],
+        gives="takes pixels of any size, and the tokens that model/tokenizer makes of a text",
+        use='print(model.predict(("picture.png", "a text that may belong to it")))',
+    ),
+}
+"""The same for classifiers that read something else than images."""
+
+
 def task_words(data: Mapping[str, Any]) -> TaskWords:
     """Return how a run's task is spoken of.
 
     Args:
         data: The content of ``results.json``.
     """
-    return TASKS[data.get("task", "classification")]
+    return READS.get(noun(data)) or TASKS[data.get("task", "classification")]
+
+
+def noun(data: Mapping[str, Any]) -> str:
+    """Return what one of a run's samples is called: image, text or pair.
+
+    Args:
+        data: The content of ``results.json`` or ``comparison.json``; an earlier version knew images alone.
+    """
+    found: str = data.get("modality", "image")
+    return found
 
 
 def score(data: Mapping[str, Any], metrics: Mapping[str, float]) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.report.numbers import parameters, percent, plural
-from tutelage.report.tasks import TASKS, TaskWords, score, task_words
+from tutelage.report.tasks import TASKS, TaskWords, noun, score, task_words
 
 GROUPS = {
     "probe": ("Linear probe", "penalty"),
@@ -51,7 +51,7 @@ def headline(data: Mapping[str, Any]) -> str:
     if test is None:
         held_out = percent(score(data, data["metrics"]["val"]))
         return f"{reaches}{held_out} on held-out labels; no test set was given"
-    sentence = f"{reaches}{percent(score(data, test))} on {plural(data['images']['test'], 'test image')}"
+    sentence = f"{reaches}{percent(score(data, test))} on {plural(data['images']['test'], f'test {noun(data)}')}"
     for name in data["baselines"]:
         return f"{sentence}, {_compared(gain(data, name))} the same student {baseline_words(data, name)}"
     return sentence
@@ -77,7 +77,7 @@ def verdict(data: Mapping[str, Any], name: str) -> str:
 
 
 def leaks(data: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on images of the transfer set that may be the task's, if any were kept.
+    """Return a sentence on samples of the transfer set that may be the task's, if any were kept.
 
     Args:
         data: The content of ``results.json``; what an earlier version wrote knows of none.
