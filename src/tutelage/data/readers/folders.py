@@ -178,7 +178,7 @@ def _text_row(relative: str, file: Path | Place) -> Found:
             return Problem("too large", name, f"{place.size:,} bytes")
         return _row(relative, None, place.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Problem("not text", name, f"is not UTF-8 (byte {error.start:,})")
+        return Problem("not text", name, f"byte {error.start:,} is not UTF-8")
     except DataError as error:
         return Problem("unreadable", name, str(error))
 
