@@ -133,12 +133,11 @@ def test_unused_stores_make_room_on_a_full_disk(
 
 
 def test_a_build_stops_where_its_budget_ends(tmp_path: Path) -> None:
-    one = finished(tmp_path / "one")
-    shard = one.nbytes // 3
+    shard = finished(tmp_path / "one", 60_000).nbytes // 3
     store = opened(tmp_path / "two")
-    build(store, make := Maker(), most=bytes_of(one.folder) - shard, room=lambda name: shard)
+    build(store, make := Maker(60_000), most=5 * shard // 2, room=lambda name: shard)
     assert make.made == ["a", "b"]
-    assert holds(opened(tmp_path / "two"), ["a", "b"])
+    assert holds(opened(tmp_path / "two"), ["a", "b"], 60_000)
     assert "c" not in store
 
 
@@ -314,7 +313,7 @@ def test_stores_may_be_opened_and_removed_at_once(tmp_path: Path) -> None:
 
 def test_a_build_makes_room_for_itself(tmp_path: Path, three: list[Path]) -> None:
     store = opened(tmp_path)
-    most = sum(map(bytes_of, three)) + 700
+    most = sum(map(bytes_of, three)) + 1500
     build(store, Maker(), names=("a",), most=most, heard=(heard := Heard()))
     assert there(three) == [True, True, True]
     build(store, Maker(), most=most)
@@ -337,3 +336,19 @@ def test_an_unreadable_store_of_another_user_is_left_alone(tmp_path: Path, monke
     assert Budget(tmp_path, 1000).allows(100, keep=Store(tmp_path, "packs", {}).folder)
     monkeypatch.undo()
     assert other.exists()
+
+
+def test_files_are_counted_anew_only_when_a_share_of_what_was_left_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Path] = []
+    real = budget_module._stores
+    monkeypatch.setattr(budget_module, "_stores", lambda root: counted.append(root) or real(root))
+    store = opened(tmp_path)
+    budget = Budget(tmp_path, bytes_of(store.folder) + 1000 + 100)
+    assert budget.allows(100, keep=store.folder)
+    counts = len(counted)
+    assert budget.allows(100, keep=store.folder)
+    assert len(counted) == counts
+    assert budget.allows(100, keep=store.folder)
+    assert len(counted) > counts

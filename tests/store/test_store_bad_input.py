@@ -72,20 +72,21 @@ def test_a_full_disk_is_named_and_leaves_no_half_files(
     assert holds(opened(tmp_path))
 
 
-def test_a_disk_that_is_full_when_the_manifest_is_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "named", "left"), [(2, "journal", ["c"]), (4, "journal", []), (5, "json", [])])
+def test_a_disk_that_is_full_when_a_shard_is_noted_leaves_all_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, named: str, left: list[str]
 ) -> None:
     build(opened(tmp_path), Maker(), names=("a",))
     with monkeypatch.context() as patch:
-        patch.setattr(run_module.os, "fsync", full_from(2, os.fsync))
-        with pytest.raises(RunError, match=rf"store\.json: {FULL}"):
+        patch.setattr(run_module.os, "fsync", full_from(number, os.fsync))
+        with pytest.raises(RunError, match=rf"store\.{named}: {FULL}"):
             build(opened(tmp_path), Maker())
     store = opened(tmp_path)
-    assert [name in store for name in NAMES] == [True, False, False]
-    assert store.cost.images == 4
+    assert [name for name in NAMES if name not in store] == left
     build(store, make := Maker())
-    assert make.made == ["b", "c"]
+    assert make.made == left
     assert holds(opened(tmp_path))
+    assert opened(tmp_path).cost.images == 12
 
 
 def test_a_full_disk_while_a_shard_is_made_again_leaves_the_others(

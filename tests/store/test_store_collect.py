@@ -58,7 +58,7 @@ def test_no_more_is_asked_for_than_there_is_room_for_together(tmp_path: Path) ->
         asked.extend(names)
         return []
 
-    collect(opened(tmp_path), note, most=1500)
+    collect(opened(tmp_path), note, most=2000)
     assert asked == ["a", "b"]
 
 

@@ -15,7 +15,8 @@ from small_stores import NAMES, Heard, Maker, build, content, finished, holds, o
 from tutelage.errors import RunError
 from tutelage.store import folder as folder_module
 from tutelage.store.budget import MANIFEST, USED, Budget
-from tutelage.store.folder import BUILDING, SCHEMA, Store
+from tutelage.store.folder import BUILDING, Store
+from tutelage.store.manifest import SCHEMA
 from tutelage.store.shards import write_shard
 
 

@@ -19,8 +19,14 @@ LEFT_FREE = 1 << 28
 """Bytes that stores leave free on the disk: runs must still be able to write their weights."""
 
 
+SHARE = 8
+"""Part of what is left that is given away before all is counted again: others write and remove stores as well."""
+
+
 class Budget:
     """The room that stores may take in a folder.
+
+    Counting takes a look at each file, so it is done again only when a share of what was left may be used up.
 
     Args:
         root: Folder of all stores.
@@ -30,6 +36,7 @@ class Budget:
     def __init__(self, root: Path, most: int) -> None:
         self._root = root
         self._most = most
+        self._granted = 0
 
     def allows(self, size: int, *, keep: Path) -> bool:
         """Return whether so many more bytes may be written, after removing unused stores if need be.
@@ -38,6 +45,9 @@ class Budget:
             size: In bytes.
             keep: The store that they are for.
         """
+        if size <= self._granted and self._on_disk(size):
+            self._granted -= size
+            return True
         if _size(keep) + size > self._most:
             return False  # no removal would help
         stores = _stores(self._root)
@@ -49,9 +59,12 @@ class Budget:
         return self._fits(size)
 
     def _fits(self, size: int) -> bool:
-        # Counted anew each time: other processes write and remove stores as well.
-        held = sum(_size(store) for store in _stores(self._root))
-        return held + size <= self._most and size + LEFT_FREE <= shutil.disk_usage(self._root).free
+        left = self._most - sum(_size(store) for store in _stores(self._root)) - size
+        self._granted = max(0, left // SHARE)
+        return left >= 0 and self._on_disk(size)
+
+    def _on_disk(self, size: int) -> bool:
+        return size + LEFT_FREE <= shutil.disk_usage(self._root).free
 
 
 def lock(file: int, path: Path, how: int) -> None:

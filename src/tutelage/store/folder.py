@@ -1,16 +1,16 @@
 """A store: a folder of shards that belong to one identity, built once, by one process at a time.
 
-    ROOT/KIND-FINGERPRINT/  store.json · NAME.safetensors … · .building and .used (locks)
+    ROOT/KIND-FINGERPRINT/  store.json · store.journal · NAME.safetensors … · .building and .used (locks)
 
-``store.json`` names the finished shards; whatever else lies in the folder does not count, but for whole shards that
-other processes wrote for the builder, which may have been killed before it could name them. A shard's size and time
-tell whether anything has touched it since; only then is its checksum looked at, so that opening takes no time.
+``store.json`` names the finished shards, and ``store.journal`` those that were added since it was written; whatever
+else lies in the folder does not count, but for whole shards that other processes wrote for the builder, which may
+have been killed before it could name them. A shard's size and time tell whether anything has touched it since; only
+then is its checksum looked at, so that opening takes no time.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 import weakref
@@ -23,13 +23,11 @@ from typing import Any
 from tutelage.errors import RunError
 from tutelage.ledger import Cost
 from tutelage.progress import Progress
-from tutelage.run import fingerprint_of, write_json
-from tutelage.store.budget import MANIFEST, USED, Budget, lock
+from tutelage.run import fingerprint_of
+from tutelage.store.budget import USED, Budget, lock
+from tutelage.store.manifest import SCHEMA, Manifest, summed
 from tutelage.store.shards import Content, Shard, ShardError, checksum, open_shard
 from tutelage.store.shelf import Shelf
-
-SCHEMA = 1
-"""Version of a store's form."""
 
 BUILDING = ".building"
 """Held by the one process that adds shards."""
@@ -56,7 +54,6 @@ class Store:
         folder: Where it is.
         shelf: The same for other processes.
         identity: As given.
-        cost: What building its shards has cost so far, whoever built them.
         found_damaged: Names of the shards that were finished and are not what was written, or may not be: with a
             damaged manifest, or another store's, none counts.
         close: Lets others remove the store; at the latest when nobody refers to it any more.
@@ -68,22 +65,25 @@ class Store:
     def __init__(self, root: Path, kind: str, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
         self._fingerprint = fingerprint_of({"schema": SCHEMA, "kind": kind, "identity": self.identity})
-        self._kind = kind
         self.folder = root / f"{kind}-{self._fingerprint[:24]}"
         self.shelf = Shelf(self.folder.absolute(), self._fingerprint)
-        self.cost = Cost()
         self.found_damaged: list[str] = []
-        self._shards: dict[str, dict[str, Any]] = {}
+        self._manifest = Manifest(self.folder, self._fingerprint, {"kind": kind, "identity": self.identity})
         self.close = weakref.finalize(self, os.close, _hold(self.folder))
         self._read()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._shards
+        return name in self._manifest.shards
+
+    @property
+    def cost(self) -> Cost:
+        """What building its shards has cost so far, whoever built them."""
+        return self._manifest.cost
 
     @property
     def nbytes(self) -> int:
         """Bytes of all finished shards."""
-        return sum(entry["bytes"] for entry in self._shards.values())
+        return sum(entry["bytes"] for entry in self._manifest.shards.values())
 
     def shard(self, name: str) -> Shard:
         """Map a finished shard.
@@ -164,20 +164,23 @@ class Store:
             return spent
         with self._building(progress):
             self._read()
-            for name in names:
-                if name not in self and (part := self.shelf.written(name)):
-                    self._finish(name, part)
-            missing = [name for name in names if name not in self]
-            if damaged := [name for name in missing if name in self.found_damaged]:
-                progress.say(f"{self.folder}: {len(damaged)} damaged shards are made again")
-            with (
-                progress.track(label, len(names)) as update,
-                closing(make(self._allowed(missing, budget, room))) as finished,
-            ):
-                for done, (name, part) in enumerate(finished, len(names) - len(missing) + 1):
-                    self._finish(name, part)
-                    spent = _sum(spent, part)
-                    update(done, {})
+            if all(name in self for name in names):
+                return spent
+            with self._manifest.growing():
+                for name in names:
+                    if name not in self and (part := self.shelf.written(name)):
+                        self._finish(name, part)
+                missing = [name for name in names if name not in self]
+                if damaged := set(missing) & set(self.found_damaged):
+                    progress.say(f"{self.folder}: {len(damaged)} damaged shards are made again")
+                with (
+                    progress.track(label, len(names)) as update,
+                    closing(make(self._allowed(missing, budget, room))) as finished,
+                ):
+                    for done, (name, part) in enumerate(finished, len(names) - len(missing) + 1):
+                        self._finish(name, part)
+                        spent = summed(spent, part)
+                        update(done, {})
         return spent
 
     def _allowed(self, missing: Sequence[str], budget: Budget, room: Callable[[str], int]) -> Iterator[str]:
@@ -195,16 +198,12 @@ class Store:
 
     def _read(self) -> None:
         """Learn which shards are finished, and whole."""
-        self._shards, self.found_damaged = {}, []
-        manifest = _read_manifest(self.folder / MANIFEST, self._fingerprint)
-        if manifest is None:
+        self.found_damaged = []
+        if not self._manifest.read():
             self.found_damaged = sorted(file.stem for file in self.folder.glob("*.safetensors"))
-            manifest = {}
-        self.cost = Cost(**manifest.get("cost", {}))
-        for name, entry in manifest.get("shards", {}).items():
-            if self._whole(name, entry):
-                self._shards[name] = entry
-            else:
+        for name, entry in list(self._manifest.shards.items()):
+            if not self._whole(name, entry):
+                del self._manifest.shards[name]
                 self.found_damaged.append(name)
 
     def _whole(self, name: str, entry: Mapping[str, Any]) -> bool:
@@ -225,21 +224,12 @@ class Store:
 
     def _finish(self, name: str, cost: Cost) -> None:
         status = self.shelf.path(name).stat()
-        self._shards[name] = {
+        entry = {
             "bytes": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "checksum": open_shard(self.shelf.path(name)).about["checksum"],
         }
-        self.cost = _sum(self.cost, cost)
-        manifest = {
-            "schema": SCHEMA,
-            "kind": self._kind,
-            "fingerprint": self._fingerprint,
-            "identity": self.identity,
-            "cost": self.cost.as_dict(),
-            "shards": self._shards,
-        }
-        write_json(self.folder / MANIFEST, {**manifest, "digest": fingerprint_of(manifest)})
+        self._manifest.add(name, entry, cost)
 
     @contextmanager
     def _building(self, progress: Progress) -> Iterator[None]:
@@ -278,33 +268,3 @@ def _hold(folder: Path) -> int:
 
 def _unwritable(folder: Path, error: OSError) -> RunError:
     return RunError(f"{folder}: cannot be written ({error.strerror}); set store.folder to another place")
-
-
-def _read_manifest(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return a manifest, an empty one if there is none, or ``None`` if it is damaged, or another store's."""
-    try:
-        manifest = json.loads(path.read_bytes())
-        schema, newer = manifest["schema"], manifest["schema"] > SCHEMA
-        digest = manifest.pop("digest", None)
-        whole = digest == fingerprint_of(manifest) and manifest["fingerprint"] == fingerprint
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if newer:
-        raise RunError(
-            f"{path}: written by a newer version of tutelage (schema {schema}, known {SCHEMA}); update, "
-            "or set store.folder to another place"
-        )
-    return manifest if whole else None
-
-
-def _sum(one: Cost, other: Cost) -> Cost:
-    return Cost(
-        seconds=one.seconds + other.seconds,
-        images=one.images + other.images,
-        flops=one.flops + other.flops,
-        waiting=one.waiting + other.waiting,
-        peak_memory=max(one.peak_memory, other.peak_memory),
-        device=other.device or one.device,
-    )
