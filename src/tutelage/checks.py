@@ -56,6 +56,8 @@ def prepare(recipe: Recipe, *, curates: bool = False) -> PreparedData:
     if curates:
         check_gallery(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task, modality=recipe.modality)
+    for samples in (data.labeled, data.validation, data.test, data.transfer):
+        recipe.text.check((samples and samples.texts) or ())
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)
     if curates:
@@ -114,10 +116,11 @@ def check_models(recipe: Recipe) -> None:
     kinds = [(recipe.views, TASKS[recipe.task].stride), *([(recipe.plain().views, None)] if recipe.dense else [])]
     for views, stride in kinds:
         for name in recipe.teachers:
-            size = None if modality(name) == "text" else views.teacher_size
+            size = recipe.text.teacher_length if modality(name) == "text" else views.teacher_size
             check_name(name, pretrained=True, size=size, stride=stride)
         pretrained = recipe.start == "pretrained"
-        check_name(recipe.student, pretrained=pretrained, size=views.student_size, stride=stride)
+        size = recipe.text.student_length if recipe.modality == "text" else views.student_size
+        check_name(recipe.student, pretrained=pretrained, size=size, stride=stride)
     _check_modality(recipe)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.models.tiny_clips import save_tokenizer
 
-from tutelage.errors import ModelError, UnknownNameError
+from tutelage.errors import DataError, ModelError, UnknownNameError
 from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess, PairPreprocess, TextPreprocess
 from tutelage.models.templates import TEMPLATES, template_of
 from tutelage.models.text_settings import TextSettings
@@ -98,3 +98,15 @@ def test_prompts_end_with_a_word_whatever_the_texts_length(name: str, tmp_path: 
     short, long = preprocess([made("red", "blue"), made("red " * 99, "blue " * 99)])["input_ids"]
     ends = [row[row != 0][-3:] for row in (short, long)]
     assert torch.equal(ends[0], ends[1])
+
+
+def test_texts_that_a_template_for_pairs_cannot_take_are_told_before_training() -> None:
+    settings = TextSettings(template="mnli")
+    settings.check([paired("red", "blue")])
+    with pytest.raises(DataError, match="'green' is one"):
+        settings.check([paired("red", "blue"), "green"])
+
+
+def test_any_text_fits_where_there_is_no_place_for_a_second() -> None:
+    TextSettings().check(["red", paired("red", "blue")])
+    TextSettings(template="sst2").check(["red", paired("red", "blue")])

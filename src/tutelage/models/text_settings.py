@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pydantic import Field, field_validator
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator
 from tutelage.errors import ModelError
 from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess, PairPreprocess, Preprocess, TextPreprocess
 from tutelage.models.templates import template_of
-from tutelage.runtime.texts import Side
+from tutelage.runtime.texts import TEXT_PAIR, Side, filled
 from tutelage.settings import Settings
 
 
@@ -37,6 +38,17 @@ class TextSettings(Settings):
         if value is not None:
             template_of(value)
         return value
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Check that raw texts fit the template.
+
+        Raises:
+            DataError: It asks for pairs, and a text is none.
+        """
+        template = None if self.template is None else template_of(self.template)
+        if template is not None and TEXT_PAIR in template:
+            for text in texts:
+                filled(template, text)
 
     def read(self, preprocess: Preprocess, *, teaches: bool, name: str) -> Preprocess:
         """Return a model's preprocess as it reads texts here; one of images alone stays as it is.

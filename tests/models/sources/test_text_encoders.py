@@ -8,7 +8,7 @@ import torch
 from tests.models.tiny_texts import FAMILIES, save_family
 
 from tutelage.errors import ModelError
-from tutelage.models import Encoder, build_encoder
+from tutelage.models import Encoder, build_encoder, check_name
 from tutelage.models.preprocess import TextPreprocess
 from tutelage.models.sources import modality
 from tutelage.runtime.texts import paired
@@ -93,3 +93,10 @@ def test_a_text_model_takes_a_size_as_its_length(tmp_path: Path) -> None:
         outputs = encoder(["red " * 20], size=64)
     assert outputs.mask is not None
     assert outputs.mask.shape == (1, 7)
+
+
+def test_a_length_that_is_too_long_is_known_without_building(tmp_path: Path) -> None:
+    name = save_family("bert", tmp_path)
+    check_name(name, pretrained=True, size=40)
+    with pytest.raises(ModelError, match="reads at most 40 tokens, not 41"):
+        check_name(f"cut:2@{name}", pretrained=True, size=41)

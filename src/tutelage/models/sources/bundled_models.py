@@ -50,7 +50,10 @@ def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
         strides.check_stride(f"bundled:{identifier}", stride)
         if identifier == _TEXT:
             raise strides.refusal(f"bundled:{identifier}", stride)
-    if size is not None and identifier != _TEXT:
+    if size is not None and identifier == _TEXT:
+        folder = package_folder(identifier) / "model"
+        transformers_models.check_length(str(folder), f"bundled:{identifier}", size)
+    elif size is not None:
         check_size(f"bundled:{identifier}", size, None, stride)
 
 

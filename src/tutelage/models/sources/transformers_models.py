@@ -13,9 +13,10 @@ import torch
 
 from tutelage.errors import ModelError
 from tutelage.models.model import Encoder
-from tutelage.models.preprocess import ImagePreprocess, Modality, TextPreprocess
+from tutelage.models.preprocess import Modality, TextPreprocess
 from tutelage.models.sources import hub, strides
-from tutelage.models.sources.geometry import RANDOM_START, check_size, default_size, resampling
+from tutelage.models.sources.geometry import check_size
+from tutelage.models.sources.image_processors import image_preprocess
 from tutelage.models.sources.transformers_encoders import ImageTower, Pooling, TextEncoder, takes_segments, text_limit
 from tutelage.models.tokenizers import tokenizer
 
@@ -33,7 +34,6 @@ SHARED: dict[str, str] = {"siglip": "SiglipVisionModel", "siglip_vision_model": 
 _READS: dict[str | None, Modality] = {"pixel_values": "image", "input_ids": "text"}
 
 _LENGTH = 128
-_BICUBIC = 3
 
 
 def names() -> list[str]:
@@ -83,6 +83,25 @@ def check(identifier: str, *, pretrained: bool, size: int | None, stride: int | 
         strides.check_stride(name, stride)
     if size is not None:
         check_size(name, size, None, stride)
+        if folder.is_dir() and modality(identifier) == "text":
+            check_length(location(identifier), name, size)
+
+
+def check_length(path: str, name: str, length: int) -> None:
+    """Check that a text model reads so many tokens, as far as its configuration tells.
+
+    Args:
+        path: A folder, or a repository's name.
+        name: The model's name, for errors.
+        length: In tokens.
+
+    Raises:
+        ModelError: It does not, or its configuration cannot be had.
+    """
+    with hub.failures(name, path):
+        stated = getattr(_config(path, name)[0], "max_position_embeddings", None) or 0
+    if 0 < stated < length:
+        raise _too_long(name, stated, length)
 
 
 def build(identifier: str, *, pretrained: bool, size: int | None, stride: int | None = None) -> Encoder:
@@ -134,7 +153,7 @@ def build_from(
         facts: dict[str, Any] = {"pretrained": pretrained, "source": source}
         if tower.main_input_name == "pixel_values":
             sizes = {"size": size, "stride": stride}
-            preprocess = _image_preprocess(path, name, tower.config, pretrained=pretrained, local=local, **sizes)
+            preprocess = image_preprocess(path, name, tower.config, pretrained=pretrained, local=local, **sizes)
             projection = tower.visual_projection if config.model_type in PROJECTED else None
             images = tower if projection is None else tower.vision_model
             if stride is not None:
@@ -167,7 +186,7 @@ def text_encoder(
     """
     limit = text_limit(tower)
     if size is not None and limit is not None and size > limit:
-        raise ModelError(f"{name} reads at most {limit} tokens, not {size}")
+        raise _too_long(name, limit, size)
     words, pad = tokenizer(tokens)
     rows = tower.get_input_embeddings().num_embeddings
     # Added tokens may lie behind those that a model knows, as long as nobody writes them.
@@ -207,6 +226,10 @@ def _config(path: str, name: str) -> tuple[Any, bool]:
     return AutoConfig.from_pretrained(path, local_files_only=local), local
 
 
+def _too_long(name: str, limit: int, length: int) -> ModelError:
+    return ModelError(f"{name} reads at most {limit} tokens, not {length}")
+
+
 def _neither(name: str, config: Any) -> ModelError:
     return ModelError(f"{name} is a {config.model_type} model, which encodes neither images nor text alone")
 
@@ -236,47 +259,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             theirs.enable_progress_bar()
-
-
-def _image_preprocess(
-    path: str, name: str, config: Any, *, pretrained: bool, size: int | None, stride: int | None, local: bool
-) -> ImagePreprocess:
-    processor = _processor(path, local=local)
-    patch = config.patch_size if isinstance(getattr(config, "patch_size", None), int) else None
-    native, crop = _native_size(processor)
-    size = size or default_size(native or int(getattr(config, "image_size", 224)), patch, stride)
-    check_size(name, size, patch, stride)
-    return ImagePreprocess(
-        size,
-        mean=tuple(processor.get("image_mean", RANDOM_START)) if pretrained else RANDOM_START,
-        std=tuple(processor.get("image_std", RANDOM_START)) if pretrained else RANDOM_START,
-        interpolation=resampling("bicubic" if processor.get("resample") == _BICUBIC else "bilinear"),
-        crop=crop,
-    )
-
-
-def _processor(path: str, *, local: bool) -> dict[str, Any]:
-    from transformers import BaseImageProcessor
-
-    try:
-        return dict(BaseImageProcessor.get_image_processor_dict(path, local_files_only=local)[0])
-    except OSError:
-        return {}
-
-
-def _native_size(processor: dict[str, Any]) -> tuple[int | None, float]:
-    """Return the side of a processor's output, and the share of the short side that its center crop keeps."""
-
-    def side(value: Any) -> int | None:
-        sides = value if isinstance(value, dict) else {"height": value}
-        length: int | None = sides.get("height") or sides.get("shortest_edge")
-        return length
-
-    resized, cropped = side(processor.get("size")), side(processor.get("crop_size"))
-    if processor.get("do_center_crop") and resized and cropped:
-        return cropped, min(1.0, cropped / resized)
-    # ConvNeXt and its kin state the final size and the share instead.
-    return resized, processor.get("crop_pct") or 1.0
 
 
 def _pooling(path: str, config: Any, *, local: bool) -> Pooling:
