@@ -29,6 +29,7 @@ from tutelage.models.saved import read_description
 from tutelage.progress import Progress, Quiet
 from tutelage.recipe import Recipe
 from tutelage.report.page import write_page
+from tutelage.report.words import short_name
 from tutelage.run import Run, Stage, open_run, versions, write_json, write_whole
 from tutelage.store.packs import Packs
 from tutelage.tasks import TASKS
@@ -172,7 +173,7 @@ def _check_cached(recipe: Recipe) -> None:
 
 def default_folder(recipe: Recipe) -> Path:
     """Return ``runs/DATA-LABELS-METHOD-STUDENT-sSEED``."""
-    data, student = Path(recipe.data.labeled).name, recipe.student.rsplit(":", 1)[-1]
+    data, student = Path(recipe.data.labeled).name, short_name(recipe.student)
     parts = (data, recipe.data.labels, recipe.method, student, f"s{recipe.seed}")
     return Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(parts))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tutelage.report.tasks import TASKS
-from tutelage.report.words import collapses, headline, usage, verdict
+from tutelage.report.words import collapses, headline, short_name, usage, verdict
 
 
 def results(accuracy: float, baseline: float | None = None, **more: Any) -> dict[str, Any]:
@@ -93,3 +93,17 @@ def test_a_collapse_is_told_of_the_method_and_of_baselines() -> None:
 
 def test_where_nothing_collapsed_nothing_is_told() -> None:
     assert collapses(results(0.9, 0.8)) == collapses(results(0.9, collapsed=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("timm:lcnet_050", "lcnet_050"),
+        ("hf:google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("cut:0,5@bundled:minilm-l6", "0,5@minilm-l6"),
+        ("pair:bundled:efficientnet-lite0+cut:2@bundled:minilm-l6", "efficientnet-lite0+2@minilm-l6"),
+        ("pair:openclip:RN50/openai", "RN50/openai"),
+    ],
+)
+def test_a_short_name_tells_models_apart(name: str, short: str) -> None:
+    assert short_name(name) == short

@@ -34,8 +34,11 @@ def group_words(data: Mapping[str, Any], group: str) -> tuple[str, str]:
 
 
 def short_name(name: str) -> str:
-    """Return a model's name without its source: ``lcnet_050`` for ``timm:lcnet_050``."""
-    return name.rsplit(":", 1)[-1]
+    """Return a model's name without its source: ``lcnet_050`` for ``timm:lcnet_050``.
+
+    One that is made of others keeps what joins them: ``lcnet_050+2@bert`` for ``pair:timm:lcnet_050+cut:2@hf:bert``.
+    """
+    return re.sub(r"[^+@]*:", "", name)
 
 
 def headline(data: Mapping[str, Any]) -> str:
