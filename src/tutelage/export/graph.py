@@ -133,6 +133,10 @@ class Core(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return logits."""
         tokens = {name: each for name, each in inputs.items() if name != VIEWS}
+        texts = self.deployable.texts
+        if isinstance(texts, ClipTextPreprocess):
+            # CLIP reads rows of its full length alone.
+            tokens = {name: F.pad(each, (0, texts.length - each.shape[1])) for name, each in tokens.items()}
         if VIEWS not in inputs:
             return self.deployable.score(tokens)
         images = self.deployable.images(inputs[VIEWS])
@@ -147,7 +151,10 @@ def example_of(deployable: Deployable) -> dict[str, Tensor]:
         found[VIEWS] = torch.zeros(len(EXAMPLE), 3, side, side)
     if deployable.texts is not None:
         # Pairs of sentences, which any template takes.
-        found |= deployable.texts([paired(each, each) for each in EXAMPLE])
+        tokens = deployable.texts([paired(each, each) for each in EXAMPLE])
+        # What CLIP pads with zeros is as long as it can be, which a trace would take for the only length.
+        used = tokens["input_ids"].ne(0).any(0) | ("attention_mask" in tokens)
+        found |= {name: values[:, used] for name, values in tokens.items()}
     return found
 
 

@@ -85,15 +85,17 @@ def open_onnx_masks(path: Path) -> Segment:
 
 def open_torch(path: Path) -> Score:
     """Open a ``torch.export`` file; one of a model of texts with the tokenizer beside it."""
-    about = {"preprocess": "", "modality": ""}
+    about = {"preprocess": "", "modality": "", "tokens": ""}
     module = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=about).module()
     inputs = inputs_of(path, about["modality"] or "image", json.loads(about["preprocess"]), workers=1)
+
+    tokens = json.loads(about["tokens"] or "[]")
 
     @torch.no_grad()
     def score(samples: Sequence[Any]) -> Logits:
         feed = {name: torch.from_numpy(values) for name, values in inputs.feed(samples).items()}
-        images = [feed.pop("images")] if "images" in feed else []
-        logits: Logits = module(*images, *([feed] if feed else [])).numpy()
+        images = [feed["images"]] if "images" in feed else []
+        logits: Logits = module(*images, *([{name: feed[name] for name in tokens}] if tokens else [])).numpy()
         return logits
 
     return score

@@ -34,9 +34,9 @@ def export_torch(material: Material, folder: Path) -> Path:
     dictionary of their tokens, as :func:`tutelage.export.onnx.export_onnx` names them, up to its ``length``; one of
     pairs takes images and such a dictionary. The tokenizer is written beside the file.
 
-    Its extra files ``classes``, ``preprocess`` (both JSON; with masks ``palette``, with texts ``modality`` as well)
-    and those of the metadata come back from ``torch.export.load(path, extra_files={"classes": ""})``. Branches that
-    only training needs are merged in a copy.
+    Its extra files ``classes``, ``preprocess`` (both JSON; with masks ``palette``, with texts ``modality`` and the
+    names of ``tokens`` as well) and those of the metadata come back from
+    ``torch.export.load(path, extra_files={"classes": ""})``. Branches that only training needs are merged in a copy.
 
     Raises:
         ExportError: The model cannot be traced for every size.
@@ -57,7 +57,7 @@ def export_torch(material: Material, folder: Path) -> Path:
         "preprocess": json.dumps(preprocess_to_dict(in_one_form(deployable.preprocess))),
     }
     if deployable.modality != "image":
-        texts["modality"] = deployable.modality
+        texts |= {"modality": deployable.modality, "tokens": json.dumps(list(example[-1]))}
         write_tokenizer(folder, deployable.preprocess)
     if deployable.dense:
         texts["palette"] = json.dumps(colors(material.palette, len(material.classes)))
