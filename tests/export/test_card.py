@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tutelage.export.card import model_card
-from tutelage.export.usage import MASK_SCRIPT, ONNX_SCRIPT
 from tutelage.export.onnx import export_onnx
 from tutelage.export.predict import LoadedModel
+from tutelage.export.usage import MASK_SCRIPT, ONNX_SCRIPT
 from tutelage.models.preprocess import ImagePreprocess, preprocess_to_dict
 
 RESULTS = {
