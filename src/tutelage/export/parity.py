@@ -209,7 +209,7 @@ def _run(
         score = opener(path)
         for same in groups.values():
             for rows in (same[start : start + together] for start in range(0, len(same), together)):
-                some = [samples[row] for row in rows]
+                some: list[Any] = [samples[row] for row in rows]
                 found = score(np.stack(some) if isinstance(some[0], np.ndarray) else some)
                 answers.update((row, of(found, place)) for place, row in enumerate(rows))
     # The errors of ONNX Runtime and of torch.export share no root but Exception.
