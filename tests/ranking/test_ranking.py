@@ -104,7 +104,7 @@ def test_the_size_is_the_recipe_s(recipe: Recipe, built: Any) -> None:
 FAILING = {
     "toy:weightless": "toy:weightless has no pretrained weights",
     "toy:huge": "RuntimeError: not enough memory: you tried to allocate 9 TB",
-    "toy:text": "toy:text: reads text; name encoders that read images",
+    "toy:text": "toy:text: reads texts; name encoders that read images",
     "toy:nan": "toy:nan: some of its features are not finite; try another views.teacher_size",
     "nothing:x": "unknown model 'nothing:x'",
     "toy:color+toy:huge": "RuntimeError: not enough memory: you tried to allocate 9 TB",

@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tutelage.analysis.medians import Ratio, median_ratio
+from tutelage.data.batch import moved_to
+from tutelage.data.samples import Samples
 from tutelage.methods.job import Job
 from tutelage.models.model import Model, parameter_count
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import ImagePreprocess, PairInputs, PairPreprocess, RawInputs
+from tutelage.models.tokens import Corpus, TextInputs
 
 BATCHES = (1, 64)
 
@@ -44,14 +48,17 @@ class Inference:
     Attributes:
         name: As the recipe has it.
         params: Parameters, the head included.
-        size: Side of its input, in pixels.
+        size: Side of its input, in pixels; ``None`` if it reads texts alone.
         passes: By batch size.
+        tokens: Of the text that is timed, as the model reads it: the middle one of the labeled texts by its length;
+            ``None`` if it reads images alone.
     """
 
     name: str
     params: int
-    size: int
+    size: int | None
     passes: Mapping[int, PassTime]
+    tokens: int | None = None
 
 
 def inference_times(
@@ -65,22 +72,24 @@ def inference_times(
         rounds: Most rounds of each pair of models.
         seconds: After which no other round of a pair is begun.
     """
-    student = job.new_student().eval()
+    student, corpus = job.new_student().eval(), _middle(job.labeled)
     ours: dict[int, list[float]] = {size: [] for size in batches}
     found = []
     for name in job.recipe.teachers:
         teacher = job.new_teacher(name).eval()
         passes = {}
         for size in batches:
-            works = {"student": _passes(student, size), "teacher": _passes(teacher, size)}
+            works = {
+                name: _passes(model, size, corpus) for name, model in (("student", student), ("teacher", teacher))
+            }
             taken = side_by_side(works, rounds=rounds, seconds=seconds)
             ratio = median_ratio(taken["teacher"], taken["student"])
             passes[size] = PassTime(statistics.median(taken["teacher"]), ratio)
             ours[size] += taken["student"]
-        found.append(Inference(name, parameter_count(teacher), _side(teacher), passes))
+        found.append(_inference(name, teacher, passes, corpus))
         del teacher  # one at a time: several may not fit beside each other
     own = {size: PassTime(statistics.median(taken)) for size, taken in ours.items()}
-    return [Inference(job.recipe.student, parameter_count(student), _side(student), own), *found]
+    return [_inference(job.recipe.student, student, own, corpus), *found]
 
 
 def side_by_side(works: Mapping[str, Callable[[], object]], *, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -108,10 +117,9 @@ def side_by_side(works: Mapping[str, Callable[[], object]], *, rounds: int, seco
     return taken
 
 
-def _passes(model: Model, size: int) -> Callable[[], Tensor]:
+def _passes(model: Model, size: int, corpus: Corpus | None) -> Callable[[], Tensor]:
     device = next(model.parameters()).device
-    side = _side(model)
-    views = torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    views = moved_to(_views(model, size, corpus), device)
 
     @torch.no_grad()
     def work() -> Tensor:
@@ -121,7 +129,39 @@ def _passes(model: Model, size: int) -> Callable[[], Tensor]:
     return work
 
 
-def _side(model: Model) -> int:
+def _views(model: Model, size: int, corpus: Corpus | None) -> RawInputs:
+    """Return a batch of what a model reads; what a picture shows does not change how long it takes."""
+    side = _side(model)
+    images = None if side is None else torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(0))
+    # A text's tokens are made once, in the turn that is not counted.
+    texts = None if corpus is None else TextInputs(corpus, np.zeros(size, np.int64))
+    if isinstance(model.encoder.preprocess, PairPreprocess):
+        assert images is not None
+        assert texts is not None
+        return PairInputs(images, texts)
+    found = texts if images is None else images
+    assert found is not None
+    return found
+
+
+def _middle(samples: Samples) -> Corpus | None:
+    """Return the text of middle length; ``None`` where there are no texts."""
+    if samples.texts is None:
+        return None
+    by_length = sorted(samples.texts, key=len)
+    return Corpus([by_length[len(by_length) // 2]])
+
+
+def _inference(name: str, model: Model, passes: Mapping[int, PassTime], corpus: Corpus | None) -> Inference:
     preprocess = model.encoder.preprocess
-    assert isinstance(preprocess, ImagePreprocess)
-    return preprocess.size
+    reader = preprocess.text if isinstance(preprocess, PairPreprocess) else preprocess
+    tokens = None
+    if corpus is not None and not isinstance(reader, ImagePreprocess):
+        tokens = int(corpus.tokens(reader).lengths[0])
+    return Inference(name, parameter_count(model), _side(model), passes, tokens)
+
+
+def _side(model: Model) -> int | None:
+    preprocess = model.encoder.preprocess
+    image = preprocess.image if isinstance(preprocess, PairPreprocess) else preprocess
+    return image.size if isinstance(image, ImagePreprocess) else None

@@ -80,6 +80,7 @@ def analyze_run(folder: Path, progress: Progress) -> RunAnalysis:
             "student": job.recipe.student,
             "teachers": list(job.recipe.teachers),
             "seed": job.recipe.seed,
+            "modality": job.modality,
             "labels": len(job.labeled),
             "beta": None if found is None else found["beta"],
             "device": str(job.world.device),
@@ -90,7 +91,8 @@ def analyze_run(folder: Path, progress: Progress) -> RunAnalysis:
             learned = objective.feature_weights
             assert learned is not None
             weights = summarize_weights(learned.numpy(), objective.widths)
-            probes = _probes(run, objective, learned)
+            if "probes" not in left_out:
+                probes = _probes(run, objective, learned)
         return RunAnalysis(
             folder,
             about,
@@ -115,6 +117,8 @@ def parts_left_out(recipe: Recipe) -> dict[str, str]:
             f"{settings.weights})"
         )
         found |= {"weights": why, "probes": why}
+    elif recipe.modality == "pair":
+        found["probes"] = "a linear probe of a pair's image and text side by side cannot see what they have in common"
     if not method.held:
         found["training"] = f"nothing holds the student of {recipe.method} while it learns from the labels"
     if not method.needs_teacher:

@@ -13,6 +13,7 @@ from tutelage.analysis.sections import Picture, Section, Table, between, number,
 from tutelage.analysis.weights import START, WeightSummary
 from tutelage.methods.features import NOISE
 from tutelage.report.numbers import MISSING, milliseconds, parameters, percent, plural, signed, times, whole
+from tutelage.report.tasks import noun
 from tutelage.report.words import short_name
 
 TITLES = {
@@ -26,13 +27,13 @@ TITLES = {
 
 def run_sections(analysis: RunAnalysis) -> list[Section]:
     """Return the sections of a run's analysis, those that there are."""
-    found = []
+    found, one = [], noun(analysis.about)
     if analysis.weights is not None:
         found.append(_weights(analysis.weights))
     if analysis.probes is not None:
-        found.append(_probes(analysis.probes))
+        found.append(_probes(analysis.probes, one))
     if analysis.training is not None:
-        found.append(_training(analysis.training, str(analysis.about["method"])))
+        found.append(_training(analysis.training, str(analysis.about["method"]), one))
     if analysis.inference is not None:
         found.append(_inference(analysis.inference))
     return found
@@ -46,7 +47,7 @@ def run_facts(analysis: RunAnalysis) -> list[tuple[str, str]]:
         ("method", about["method"]),
         ("student", short_name(about["student"])),
         ("teacher" if len(about["teachers"]) == 1 else "teachers", teachers or None),
-        ("labeled images", whole(about["labels"])),
+        (f"labeled {noun(about)}s", whole(about["labels"])),
         ("weight of the regularizer", None if about["beta"] is None else f"{about['beta']:g}"),
         ("seed", str(about["seed"])),
         ("device", about["device"]),
@@ -85,12 +86,12 @@ def _weights(weights: Mapping[str, WeightSummary]) -> Section:
     return Section(TITLES["weights"], sentences, [Table(columns, rows)], [picture])
 
 
-def _probes(gain: ProbeGain) -> Section:
+def _probes(gain: ProbeGain, one: str) -> Section:
     tested = gain.difference is not None
     sentences = []
     if gain.difference is not None:
         sentences.append(
-            f"On {plural(gain.images, 'test image')}, a linear probe reaches {percent(gain.weighted.test)} with "
+            f"On {plural(gain.images, f'test {one}')}, a linear probe reaches {percent(gain.weighted.test)} with "
             f"weighted features and {percent(gain.plain.test)} with plain ones: {signed(gain.difference)} points "
             f"(95% interval over test items: {between(gain.interval)}), {_chance(gain)}."
         )
@@ -112,7 +113,7 @@ def _probes(gain: ProbeGain) -> Section:
 
     rows = [row("as they are", gain.plain), row("times their weights", gain.weighted)]
     note = (
-        "Logistic regression on the teachers' features of the whole image, with an L2 penalty and without "
+        f"Logistic regression on the teachers' features of the whole {one}, with an L2 penalty and without "
         "standardization, which would undo the weights. The penalty is chosen on held-out labels, from the same grid "
         "for both, and the test set is looked at once. The weights have learned from all labels, so that held-out "
         "labels flatter them; test data do not."
@@ -126,7 +127,7 @@ def _chance(gain: ProbeGain) -> str:
     return "more than chance in these test items makes"
 
 
-def _training(found: StepTimes, method: str) -> Section:
+def _training(found: StepTimes, method: str, one: str) -> Section:
     ratio = found.ratio
     sure = f" (95% interval: {plain_between(ratio.interval, 3)})" if ratio.interval else ""
     if ratio.interval and ratio.interval.low <= 1 <= ratio.interval.high:
@@ -139,7 +140,7 @@ def _training(found: StepTimes, method: str) -> Section:
         (f"with {method}", milliseconds(1e3 * found.held), f"{number(ratio.median, 3)}\N{MULTIPLICATION SIGN}"),
     ]
     note = (
-        f"Steps of {plural(found.batch_size, 'image')} on this machine, cutting views and reading stored features "
+        f"Steps of {plural(found.batch_size, one)} on this machine, preparing batches and reading stored features "
         f"included, in {plural(ratio.rounds, 'pair')} of short trainings in turn; medians. Storing the features "
         "comes before, once, and is not counted here."
     )
@@ -159,7 +160,7 @@ def _inference(found: list[Inference]) -> Section:
     sizes = [
         (
             short_name(each.name),
-            f"{each.size} px",
+            " and ".join(_sizes(each)),
             parameters(each.params),
             "" if each is student else _factor(each.params / student.params),
         )
@@ -176,10 +177,16 @@ def _inference(found: list[Inference]) -> Section:
         Table(("Model", "Batch", "Time", "Ratio", "95% interval"), passes),
     ]
     note = (
-        "Forward passes in torch on this machine, each model at its own input size, student and teacher in turn; "
+        "Forward passes in torch on this machine, each model on its own input, student and teacher in turn; "
         "medians, and an interval of the ratio where there are enough turns."
     )
     return Section(TITLES["inference"], [sentence], tables, note=note)
+
+
+def _sizes(found: Inference) -> list[str]:
+    """Return how much of a sample a model reads: pixels of an image's side, tokens of a text."""
+    pixels = [] if found.size is None else [f"{found.size} px"]
+    return pixels if found.tokens is None else [*pixels, plural(found.tokens, "token")]
 
 
 def _pass(found: PassTime) -> tuple[str, str, str]:

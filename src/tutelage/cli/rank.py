@@ -93,10 +93,11 @@ def _shown(found: Ranking, following: str) -> RenderableType:
         )
     for name in found.failed:
         table.add_row(Text(names[name]), Text("failed", "red"))
-    judged = f"{found.held_out:,} held-out images" if found.validation else "cross-validated"
+    judged = f"{found.held_out:,} held-out {found.modality}s" if found.validation else "cross-validated"
+    one = "an image" if found.modality == "image" else f"a {found.modality}"
     about = (
         f"{found.labels:,} labels of {plural(found.classes, 'class', 'classes')}, "
-        f"{plural(len(found.seeds), 'draw')}, {judged}; FLOPs of an image"
+        f"{plural(len(found.seeds), 'draw')}, {judged}; FLOPs of {one}"
     )
     sentences = [found.verdict, *(f"{name} failed: {why}" for name, why in found.failed.items())]
     lines = [line for sentence in sentences for line in (Text(printable(sentence)), "")]

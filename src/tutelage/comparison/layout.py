@@ -160,6 +160,7 @@ class Layout:
         }
         return {
             "task": self.recipe.task,
+            "modality": self.recipe.modality,
             "metric": self.metric,
             "student": self.recipe.student,
             "teacher": self.recipe.teacher,

@@ -20,8 +20,8 @@ from tutelage.errors import ModelError, RecipeError, TutelageError
 from tutelage.evaluation.predict import predict_outputs
 from tutelage.ledger import Cost, measured
 from tutelage.models.model import Model, parameter_count
-from tutelage.models.preprocess import ImagePreprocess
-from tutelage.models.sources import build_encoder, check_name, is_path
+from tutelage.models.preprocess import TEXTUAL, modality_of
+from tutelage.models.sources import build_encoder, check_name, is_path, modality
 from tutelage.progress import Progress, Quiet
 from tutelage.ranking.ranking import JOIN, Ranked, Ranking, in_order
 from tutelage.ranking.scores import Split, score, side_by_side
@@ -84,7 +84,7 @@ class Features:
 
 
 def rank(recipe: Recipe, teachers: Sequence[str], *, seeds: int = 3, progress: Progress | None = None) -> Ranking:
-    """Rank pretrained teachers by linear probes on their features of a recipe's labeled images.
+    """Rank pretrained teachers by linear probes on their features of a recipe's labeled images or texts.
 
     Images are prepared and labels drawn as for a run of the recipe with each seed; every encoder sees them in their
     evaluation view, at the size that a run would use, once. Nothing is kept. Test data are read only to hold them out
@@ -116,9 +116,10 @@ def rank(recipe: Recipe, teachers: Sequence[str], *, seeds: int = 3, progress: P
     labels = read_labels(recipe, seeds)
     features: dict[str, Features] = {}
     errors: dict[str, str] = {}
+    what = TEXTUAL[labels.images.modality]
     names = list(dict.fromkeys(name for parts in candidates.values() for name in parts))
     for number, name in enumerate(names):
-        shown.say(f"[{number + 1}/{len(names)}] {name}: features of {len(labels.images):,} images")
+        shown.say(f"[{number + 1}/{len(names)}] {name}: features of {len(labels.images):,} {what}")
         try:
             features[name] = extract(recipe, name, labels, device)
         except Exception as error:  # whatever it is, such as too little memory: the others must not be lost
@@ -148,6 +149,7 @@ def rank(recipe: Recipe, teachers: Sequence[str], *, seeds: int = 3, progress: P
         held_out=sum(len(held) for _, held in labels.draws[0].splits),
         validation=labels.validation,
         seconds=time.perf_counter() - began,
+        modality=labels.images.modality,
     )
 
 
@@ -192,7 +194,9 @@ def read_labels(recipe: Recipe, seeds: int) -> Labels:
     """
     check_places(recipe.data)
     settings = recipe.data.model_copy(update={"transfer": None, "pretraining": None})
-    data = read_parts(settings)  # test images are held out, or looked for among these, and that is all
+    data = read_parts(
+        settings, modality=recipe.modality
+    )  # test images are held out, or looked for among these, and that is all
     drawn = [few_shot(data.labeled, recipe.data.labels, seed=recipe.seed + number) for number in range(seeds)]
     if all(len(rows) == len(data.labeled) for rows in drawn):
         drawn = drawn[:1]  # the same labels each time
@@ -209,41 +213,46 @@ def read_labels(recipe: Recipe, seeds: int) -> Labels:
         return Draw(seed, places, [(places[fit], places[out]) for fit, out in pairs])
 
     parts = [labeled] if validation is None else [labeled, validation]
+    kind = labeled.modality
     return Labels(
         Samples(
             tuple(name for part in parts for name in part.ids),
-            images=[image for part in parts for image in part.images or ()],
+            None if kind == "text" else [image for part in parts for image in part.images or ()],
+            None if kind == "image" else [text for part in parts for text in part.texts or ()],
             origin=data.labeled.origin,
         ),
         torch.from_numpy(np.concatenate([part.labels() for part in parts])),
         classes=len(data.labeled.classes),
         draws=tuple(draw(number, rows) for number, rows in enumerate(drawn)),
-        side=_side(recipe, data),
+        side=_side(recipe, data) if kind != "text" else 0,
         validation=validation is not None,
     )
 
 
 def extract(recipe: Recipe, name: str, labels: Labels, device: torch.device) -> Features:
-    """Run a pretrained encoder once over all images.
+    """Run a pretrained encoder once over all samples.
 
     Raises:
         UnknownNameError: There is no such model.
-        ModelError: It cannot be had, reads no images, or makes nothing of them.
+        ModelError: It cannot be had, reads something else than the samples are, or makes nothing of them.
     """
     began = time.perf_counter()
-    check_name(name, pretrained=True, size=recipe.views.teacher_size)
+    size = recipe.views.teacher_size if modality(name) != "text" else None
+    check_name(name, pretrained=True, size=size)
     views = recipe.model_copy(update={"teacher": name}).resolved_views(labels.side)
-    encoder = build_encoder(name, pretrained=True, size=views.teacher_size)
-    preprocess = encoder.preprocess
-    if not isinstance(preprocess, ImagePreprocess):
-        raise ModelError(f"{name}: reads text; name encoders that read images")
+    encoder = build_encoder(name, pretrained=True, size=views.teacher_size if modality(name) != "text" else None)
+    reads, given = modality_of(encoder.preprocess), labels.images.modality
+    if given not in ("pair", reads):
+        raise ModelError(f"{name}: reads {TEXTUAL[reads]}; name encoders that read {TEXTUAL[given]}")
+    encoder.preprocess = recipe.text.read(encoder.preprocess, teaches=True, name=name)
     model = Model(encoder, TASKS[recipe.task].head(encoder.widths, labels.classes))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     crop, cost = views.crop or 1.0, Cost()
     with measured(cost, device):
-        values = predict_outputs(model, labels.images, size=preprocess.size, crop=crop, output="features", cost=cost)
+        values = predict_outputs(model, labels.images, crop=crop, output="features", cost=cost)
     if not bool(values.isfinite().all()):
-        raise ModelError(f"{name}: some of its features are not finite; try another views.teacher_size")
+        key = "text.teacher_length" if reads == "text" else "views.teacher_size"
+        raise ModelError(f"{name}: some of its features are not finite; try another {key}")
     return Features(values, parameter_count(encoder), cost, time.perf_counter() - began)
 
 

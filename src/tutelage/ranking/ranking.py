@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.comparison.statistics import Difference, MeanStd, bootstrap_interval, mean_std, t_interval
+from tutelage.models.preprocess import Modality
 from tutelage.ranking.scores import Scores
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import percent, plural, signed
@@ -90,6 +91,7 @@ class Ranking:
         held_out: How many images each draw was judged by.
         validation: Whether those are given validation data, and not labels that took turns.
         seconds: All that it took, reading the data included.
+        modality: What candidates were judged on: images, texts or pairs.
     """
 
     candidates: tuple[Ranked, ...]
@@ -100,6 +102,7 @@ class Ranking:
     held_out: int
     validation: bool
     seconds: float
+    modality: Modality = "image"
 
     @property
     def best(self) -> Ranked:
@@ -109,7 +112,7 @@ class Ranking:
     @property
     def verdict(self) -> str:
         """Whether the best one is better than the next, in a sentence."""
-        return verdict(self.candidates)
+        return verdict(self.candidates, self.modality)
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data."""
@@ -134,8 +137,13 @@ def in_order(candidates: Sequence[Ranked]) -> tuple[Ranked, ...]:
     return (first, *(each.against(first) for each in others))
 
 
-def verdict(candidates: Sequence[Ranked]) -> str:
-    """Return whether the best of ranked candidates is better than the next, in a sentence."""
+def verdict(candidates: Sequence[Ranked], one: Modality = "image") -> str:
+    """Return whether the best of ranked candidates is better than the next, in a sentence.
+
+    Args:
+        candidates: In order.
+        one: What they were judged on.
+    """
     first, *others = candidates
     if not others:
         return f"{first.name} reaches {percent(first.probe.mean)}, and there is nothing to compare it with."
@@ -144,7 +152,7 @@ def verdict(candidates: Sequence[Ranked]) -> str:
     lead, draws = -second.behind.mean, second.behind.runs
     interval = second.interval
     assert interval is not None
-    what = f"the {plural(draws, 'draw')} of labels" if draws > 1 else "the held-out images"
+    what = f"the {plural(draws, 'draw')} of labels" if draws > 1 else f"the held-out {one}s"
     points = f"{signed(lead)} points"
     known = f"(95% interval {signed(-interval.high)} to {signed(-interval.low)})"
     if interval.low <= 0 <= interval.high:

@@ -17,6 +17,7 @@ from tutelage.data.batch import Batch
 from tutelage.errors import TrainingError
 from tutelage.ledger import Cost, counted, measured
 from tutelage.models.model import Model
+from tutelage.models.preprocess import TEXTUAL
 from tutelage.models.work import amount_of
 from tutelage.progress import Progress
 from tutelage.training.average import WeightAverage
@@ -232,7 +233,8 @@ class _Trainer:
         point = {name: float(value.detach()) for name, value in losses.items()}
         self.history.append({"step": self.done, **point, "learning_rate": self.optimizer.param_groups[0]["lr"]})
         images, waiting = self.cost.images - self.resumed.images, self.cost.waiting - self.resumed.waiting
-        return {"loss": point["loss"], "images": float(images), "waiting": waiting}
+        seen = TEXTUAL[self.phase.loader.samples.modality]
+        return {"loss": point["loss"], seen: float(images), "waiting": waiting}
 
     def check_finite(self, checkpoint: Path | None) -> None:
         """Raise if a loss or gradient was not finite."""

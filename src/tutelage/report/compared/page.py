@@ -13,6 +13,7 @@ from tutelage.report.compared import tables
 from tutelage.report.compared.pictures import Look, looks, over_compute, over_labels, swatch
 from tutelage.report.compared.scales import FLOPS, SECONDS, flops_tick, seconds_tick
 from tutelage.report.numbers import percent, plural
+from tutelage.report.tasks import noun
 from tutelage.report.template import template
 from tutelage.run import versions, write_whole
 
@@ -42,7 +43,7 @@ def render_comparison(comparison: Comparison) -> str:
     # Only its first sentence is a headline.
     headline, end, more = headline.partition(". ")
     images, unfinished = about.get("test_images"), tables.unfinished(comparison)
-    scored = f"{metric.name} on {plural(images, 'test image')}" if images else metric.name
+    scored = f"{metric.name} on {plural(images, f'test {noun(about)}')}" if images else metric.name
     return template("compared/page.html").render(
         version=versions()["tutelage"],
         over=[part for part in ("comparison", about.get("task"), scored, unfinished) if part],

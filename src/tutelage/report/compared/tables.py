@@ -14,7 +14,7 @@ from tutelage.comparison.table import BEST, Comparison
 from tutelage.comparison.verdict import contender_words, group_words
 from tutelage.report.intervals import Interval
 from tutelage.report.numbers import MISSING, duration, flops, percent, plural, signed, times, whole
-from tutelage.report.tasks import Metric, named_metric
+from tutelage.report.tasks import Metric, named_metric, noun
 from tutelage.report.words import GROUPS, short_name
 
 
@@ -101,10 +101,10 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("teacher", _teachers(about.get("teacher"))),
         *((f"variant {name}", _settings(changes)) for name, changes in (about.get("variants") or {}).items()),
         ("classes", _count(about.get("classes"))),
-        ("test images", _count(about.get("test_images"))),
+        (f"test {noun(about)}s", _count(about.get("test_images"))),
         *((f"transfer set {name}", _settings(how)) for name, how in (about.get("curated") or {}).items()),
         *(
-            (f"images of transfer set {name}", _count(images))
+            (f"{noun(about)}s of transfer set {name}", _count(images))
             for name, images in (about.get("transfer") or {}).items()
         ),
         ("seeds", ", ".join(map(str, seeds)) or None),
