@@ -222,8 +222,10 @@ def test_a_gallery_without_an_image_that_can_be_decoded_is_refused(tmp_path: Pat
         made(tmp_path, folder, encoder())
 
 
-def test_encoders_of_texts_are_refused(tmp_path: Path, gallery: Path) -> None:
-    with pytest.raises(ModelError, match="reads no images"):
+def test_encoders_of_another_kind_are_refused(tmp_path: Path, gallery: Path) -> None:
+    with pytest.raises(ModelError, match="reads texts; a gallery of images needs an encoder of images"):
+        made(tmp_path, gallery, encoder(), TinyText())
+    with pytest.raises(DataError, match="holds no text"):
         made(tmp_path, gallery, TinyText())
     with pytest.raises(ModelError, match="no encoder"):
         made(tmp_path, gallery)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tutelage.curation.duplicates import same_images
+from tutelage.curation.duplicates import same_samples
 from tutelage.curation.embeddings import Embeddings
 from tutelage.curation.neighbors import FloatArray
 from tutelage.curation.originals import Originals
@@ -19,6 +19,7 @@ from tutelage.curation.thresholds import KNOWN, LEAST, Calibration, Thresholds, 
 from tutelage.data.leaks import Contents
 from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.runtime.texts import SEPARATOR
 
 MOST = 2000
 """Images of a gallery that a threshold is chosen by at most."""
@@ -26,6 +27,9 @@ MOST = 2000
 SIDES, SCALE, QUALITY = (0.9, 1.0), (0.7, 1.0), (60, 95)
 """A copy's share of each side, how much smaller it is, and its JPEG quality: what images go through on their way from
 one collection to another. Flips, and changes of color, are left out: few collections hold such copies."""
+
+WORDS = (0.9, 1.0)
+"""Share of a text's words that a copy has."""
 
 LARGEST = 512
 """Longest side of a copy: encoders see less, and thousands are held at a time."""
@@ -74,7 +78,7 @@ def calibrated(
     rng = np.random.default_rng(0)
     numbers = np.sort(rng.choice(images, min(MOST, images), replace=False))
     samples = gallery.samples(numbers)
-    first = same_images(samples.images or (), Contents()) == np.arange(len(samples))
+    first = same_samples(samples, Contents()) == np.arange(len(samples))
     numbers, samples = numbers[first], samples.subset(np.flatnonzero(first))
     made: Mapping[str, Calibration] = {}
     if len(samples) >= LEAST:
@@ -93,14 +97,34 @@ def calibrated(
 
 
 def changed_copies(samples: Samples) -> Samples:
-    """Return slightly changed copies of images, as JPEG files; how is a function of an image's id alone.
+    """Return slightly changed copies of images, as JPEG files, or of texts; how is a function of a sample's id alone.
 
     Raises:
         DataError: An image cannot be decoded.
     """
+    if samples.texts is not None:
+        told = zip(samples.keys.tolist(), samples.texts, strict=True)
+        texts = [changed_text(text, np.random.default_rng(key)) for key, text in told]
+        return replace(samples, texts=texts, origin=f"copies of {samples.origin}")
     pairs = zip(samples.keys.tolist(), samples.images or (), strict=True)
     copies = [changed_copy(image, np.random.default_rng(key)) for key, image in pairs]
     return replace(samples, images=copies, origin=f"copies of {samples.origin}")
+
+
+def changed_text(text: str, rng: np.random.Generator) -> str:
+    """Return a text (or each part of a pair) with up to a tenth of its words left out, half the time in lower case.
+
+    At least one word stays.
+    """
+    share, lower = rng.uniform(*WORDS), rng.random() < 0.5
+
+    def changed(part: str) -> str:
+        words = part.split()
+        kept = np.sort(rng.permutation(len(words))[: max(1, round(share * len(words)))])
+        return " ".join(words[row] for row in kept.tolist())
+
+    found = SEPARATOR.join(changed(part) for part in text.split(SEPARATOR))
+    return found.lower() if lower else found
 
 
 def changed_copy(image: ImageSource, rng: np.random.Generator) -> bytes:

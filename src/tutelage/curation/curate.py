@@ -96,7 +96,7 @@ class Curator:
         encoders = len(embedder.names)
         self.items = embedder.gallery(settings.gallery, cutting)
         whole = partial(embedder.samples, label="embed originals") if settings.crops else None
-        self.gallery = Originals(settings.gallery, self.items, encoders, whole)
+        self.gallery = Originals(settings.gallery, self.items, encoders, whole, task.labeled.modality)
         self.thresholds = self._thresholds()
         values = {name: each.values for name, each in self.thresholds.items()}
         if settings.duplicates == "off":
@@ -175,7 +175,7 @@ class Curator:
     def _left_out(self) -> str:
         counts = self.decontamination.counts()
         words = {
-            "exact_copies_of_task": "copies of the task's own images",
+            "exact_copies_of_task": f"copies of the task's own {self.task.labeled.modality}s",
             "exact_duplicates": "exact copies of each other",
             "duplicates": "duplicates",
             "leaks": "possible leaks",

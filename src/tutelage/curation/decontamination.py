@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.curation.duplicates import duplicates, same_images, together
+from tutelage.curation.duplicates import duplicates, same_samples, together
+from tutelage.curation.gallery import contents, samples_from
 from tutelage.curation.leaks import suspects
 from tutelage.curation.originals import Originals
 from tutelage.curation.suspects import Decision, Near, Part, Suspect
@@ -36,7 +37,8 @@ class TaskImages:
     def samples(self) -> Samples:
         """All of them; which part one is from is said by its id."""
         ids = tuple(f"{part}/{name}" for part, _, samples in self.parts for name in samples.ids)
-        return Samples(ids, images=[image for _, _, samples in self.parts for image in samples.images or ()])
+        every = [each for _, _, samples in self.parts for each in contents(samples)]
+        return samples_from(ids, every, "", self.parts[0][2].modality)
 
     def near(self, row: int, similarity: float) -> Near:
         """Return one of them, beside a suspect."""
@@ -131,7 +133,7 @@ class Decontamination:
 
     def _firsts(self, images: IntArray) -> tuple[IntArray, IntArray]:
         """Return the first of each image's duplicates, and the first of its exact copies."""
-        exact = same_images(self._gallery.samples(images).images or (), self._contents)
+        exact = same_samples(self._gallery.samples(images), self._contents)
         if self._duplicates is None or not len(images):
             return exact, exact
         return together(exact, duplicates(self._gallery.vectors(images), self._duplicates)), exact
@@ -156,4 +158,6 @@ class Decontamination:
                     found.nearest[place].tolist(), found.similarity[place].tolist(), strict=True
                 )
             )
-            self.suspects[new[row]] = Suspect(self._where, samples.ids[row], nearest[0].similarity, nearest)
+            self.suspects[new[row]] = Suspect(
+                self._where, samples.ids[row], nearest[0].similarity, nearest, samples.modality
+            )

@@ -14,7 +14,8 @@ from tutelage.curation.cells import near_pairs
 from tutelage.curation.sketches import SLACK, sketches
 from tutelage.curation.unit_vectors import UnitVectors, unit_vectors
 from tutelage.data.leaks import Contents
-from tutelage.data.samples import ImageSource, IntArray
+from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.data.texts import normalized
 from tutelage.errors import RecipeError
 
 MOST_LINKS = 1_000_000
@@ -56,6 +57,21 @@ def duplicates(features: Sequence[npt.NDArray[Any]], threshold: float, *, block:
         vectors = unit_vectors([each[distinct] for each in features])
     found = _components(vectors, threshold, block)
     return distinct[found][np.searchsorted(distinct, firsts)]
+
+
+def same_samples(samples: Samples, contents: Contents | None = None) -> IntArray:
+    """Return the first of the exact copies of each image, or text (see :func:`same_images`, :func:`same_texts`)."""
+    return same_images(samples.images or (), contents) if samples.texts is None else same_texts(samples.texts)
+
+
+def same_texts(texts: Sequence[str]) -> IntArray:
+    """Return the first of the exact copies of each text, which may differ in white space alone.
+
+    Args:
+        texts: Most relevant first.
+    """
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(normalized(text), row) for row, text in enumerate(texts)], dtype=np.int64)
 
 
 def same_images(images: Sequence[ImageSource], contents: Contents | None = None) -> IntArray:

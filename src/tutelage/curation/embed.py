@@ -22,7 +22,8 @@ from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, ModelError
 from tutelage.ledger import Cost, counted
 from tutelage.models.model import Encoder
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import ClipTextPreprocess, ImagePreprocess, Modality, TextPreprocess, modality_of
+from tutelage.models.tokens import Corpus, TextInputs
 from tutelage.training.precision import precision
 
 BATCH = 64
@@ -58,15 +59,20 @@ def embed(
 ) -> Embedded:
     """Embed samples: threads decode each image once and cut it, while the encoders work on those before.
 
+    Texts are tokenized a chunk at a time, and read with others of about their length.
+
     Args:
-        samples: With images; only a few are in memory at a time.
+        samples: With images, or texts; only a few are in memory at a time.
         encoders: In eval mode, on one device.
         cutting: What of each image is an item.
         cost: Gets images and FLOPs.
 
     Raises:
-        ModelError: An encoder reads no images, or gives values that are not finite.
+        ModelError: An encoder reads something else, or gives values that are not finite.
+        DataError: A template asks for pairs of texts, and one is none.
     """
+    if modality_of(encoders[0].preprocess) == "text":
+        return _texts(samples, encoders, cost or Cost())
     preprocesses = [preprocess_of(encoder) for encoder in encoders]
     device = next(encoders[0].parameters()).device
     spent, flops = cost or Cost(), 0.0
@@ -111,6 +117,48 @@ def embed(
     return found
 
 
+def _texts(samples: Iterable[Samples], encoders: Sequence[Encoder], spent: Cost) -> Embedded:
+    device = next(encoders[0].parameters()).device
+    found = Embedded([], np.empty((0, 4), np.float32))
+    held: list[list[npt.NDArray[np.float16]]] = [
+        [np.empty((0, encoder.widths[output_of(encoder)]), np.float16)] for encoder in encoders
+    ]
+    rates: list[float] = []
+    for chunk in samples:
+        found.problems += chunk.problems
+        corpus = Corpus(chunk.texts or ())
+        made = [np.empty((len(chunk), encoder.widths[output_of(encoder)]), np.float16) for encoder in encoders]
+        # The longest first: what a batch takes at most is known at once.
+        order = np.argsort(-corpus.lengths, kind="stable")
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            inputs = TextInputs(corpus, rows)
+            with torch.no_grad(), precision(device):
+                for number, encoder in enumerate(encoders):
+                    tokens = _tokens(encoder, inputs)
+                    if number < len(rates):
+                        made[number][rows] = _unit(encoder, inputs).numpy()
+                    else:
+                        # Each token is nearly the same work, so the first batch's count stands for all.
+                        vectors, flops = counted(lambda encoder=encoder, inputs=inputs: _unit(encoder, inputs))  # type: ignore[misc]
+                        made[number][rows] = vectors.numpy()
+                        rates.append(flops / tokens)
+                    spent.flops += rates[number] * tokens
+        for values, part in zip(held, made, strict=True):
+            values.append(part)
+        found.ids += chunk.ids
+    spent.images += len(found.ids)
+    found.boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (len(found.ids), 1))
+    found.vectors = [np.concatenate(values) for values in held]
+    return found
+
+
+def _tokens(encoder: Encoder, inputs: TextInputs) -> int:
+    """Return how many tokens an encoder reads of texts, padding included."""
+    assert isinstance(encoder.preprocess, TextPreprocess | ClipTextPreprocess)
+    return len(inputs) * int(inputs.corpus.tokens(encoder.preprocess).lengths[inputs.rows].max())
+
+
 def output_of(encoder: Encoder) -> str:
     """Return which of an encoder's outputs is compared: its embedding in a shared space, or else its features."""
     return "embedding" if "embedding" in encoder.widths else "features"
@@ -127,7 +175,17 @@ def preprocess_of(encoder: Encoder) -> ImagePreprocess:
     return encoder.preprocess
 
 
-def _unit(encoder: Encoder, views: Tensor) -> Tensor:
+def check_reads(encoder: Encoder, modality: Modality) -> None:
+    """Check that an encoder reads what a gallery holds.
+
+    Raises:
+        ModelError: It reads something else.
+    """
+    if (reads := modality_of(encoder.preprocess)) != modality:
+        raise ModelError(f"{encoder.name}: reads {reads}s; a gallery of {modality}s needs an encoder of {modality}s")
+
+
+def _unit(encoder: Encoder, views: Tensor | TextInputs) -> Tensor:
     """Return unit vectors, float16 [B, D], on the CPU."""
     output = output_of(encoder)
     values = encoder(views, frozenset({output})).require(output).float()

@@ -21,8 +21,10 @@ from tutelage.curation.settings import CurateSettings
 from tutelage.data.samples import Samples
 from tutelage.ledger import Cost
 from tutelage.models.model import Encoder
+from tutelage.models.preprocess import modality_of
 from tutelage.models.sizes import native_size
 from tutelage.models.sources import build_encoder
+from tutelage.models.text_settings import TextSettings
 from tutelage.progress import Progress
 from tutelage.views.settings import ViewSettings
 
@@ -56,6 +58,7 @@ class Embedder:
     Args:
         sizes: Names of the encoders, each with the side of its input, ``None`` for its own.
         place: Where.
+        text: How encoders of texts read them, as teachers do.
 
     Attributes:
         names: Of the encoders.
@@ -64,12 +67,12 @@ class Embedder:
         seconds: How long asking for them took here.
     """
 
-    def __init__(self, sizes: Mapping[str, int | None], place: Place) -> None:
+    def __init__(self, sizes: Mapping[str, int | None], place: Place, text: TextSettings | None = None) -> None:
         self.names = tuple(sizes)
         self.cost = Cost()
         self.seconds = 0.0
         self._place = place
-        self._encoders = [_build(name, size, place.device) for name, size in sizes.items()]
+        self._encoders = [_build(name, size, place.device, text or TextSettings()) for name, size in sizes.items()]
 
     def gallery(self, where: str, cutting: Cutting) -> Embeddings:
         """Embed a gallery (see :func:`tutelage.curation.embeddings.embed_gallery`)."""
@@ -86,7 +89,7 @@ class Embedder:
         )
 
     def samples(self, samples: Samples, label: str) -> Embeddings:
-        """Embed images in their evaluation view (see :func:`tutelage.curation.embeddings.embed_samples`)."""
+        """Embed samples, whole (see :func:`tutelage.curation.embeddings.embed_samples`)."""
         at = self._place
         return self._counted(
             lambda: embed_samples(
@@ -95,7 +98,7 @@ class Embedder:
         )
 
     def vectors(self, samples: Samples, label: str) -> list[npt.NDArray[np.float16]]:
-        """Return images' unit vectors, float16 [n, D_e] of each encoder."""
+        """Return samples' unit vectors, float16 [n, D_e] of each encoder."""
         embedded = self.samples(samples, label)
         return [embedded.take(np.arange(len(samples)), encoder) for encoder in range(len(self.names))]
 
@@ -108,7 +111,13 @@ class Embedder:
         return search(queries, [items.vectors(encoder) for encoder in range(len(queries))], k)
 
     def texts(self, texts: Sequence[str]) -> tuple[FloatArray, ...]:
-        """Return texts' unit vectors (see :func:`tutelage.curation.queries.embed_texts`)."""
+        """Return prompts' unit vectors, by the encoders of texts, or by the text towers of those of images.
+
+        The latter are those of CLIP models (see :func:`tutelage.curation.queries.embed_texts`).
+        """
+        if modality_of(self._encoders[0].preprocess) == "text":
+            asked = Samples(tuple(map(str, range(len(texts)))), texts=list(texts), origin="the prompts")
+            return tuple(each.astype(np.float32) for each in self.vectors(asked, "embed the prompts"))
         return embed_texts(self.names, texts, self._place.device, self.cost)
 
     def _counted(self, embed: Callable[[], Embeddings]) -> Embeddings:
@@ -141,7 +150,8 @@ def encoder_size(name: str, settings: CurateSettings, views: ViewSettings, short
     return asked.resolved(short_side, teacher_native=native).teacher_size
 
 
-def _build(name: str, size: int | None, device: torch.device) -> Encoder:
+def _build(name: str, size: int | None, device: torch.device, text: TextSettings) -> Encoder:
     encoder = build_encoder(name, pretrained=True, size=size)
+    encoder.preprocess = text.read(encoder.preprocess, teaches=True, name=name)
     encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return encoder

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.curation.crops import Cutting
-from tutelage.curation.embed import output_of, preprocess_of
+from tutelage.curation.embed import check_reads, output_of
 from tutelage.curation.embedding_work import Engine, Listing, Work, computes_in, name_of
 from tutelage.curation.gallery import Piece, pieces, pieces_of
 from tutelage.data.problems import Problem, in_words, summarize
@@ -32,6 +32,7 @@ from tutelage.data.samples import IntArray, Samples
 from tutelage.errors import DataError, ModelError, RunError
 from tutelage.ledger import Cost
 from tutelage.models.model import Encoder, Head, Model
+from tutelage.models.preprocess import modality_of
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
 from tutelage.store.folder import Store
@@ -176,7 +177,7 @@ def embed_gallery(
         root: Folder of all stores.
         max_bytes: Most that they may hold together.
         where: The gallery, as for :func:`tutelage.data.readers.read_samples`.
-        encoders: On one device.
+        encoders: On one device; they read what the gallery holds.
         cutting: What of each image is an item.
         progress: Shows how many shards are done.
         engine: What embeds, such as :class:`tutelage.curation.ray_engine.RayEngine`; this process if not given.
@@ -186,7 +187,8 @@ def embed_gallery(
         ModelError: An encoder reads no images, or gives values that are not finite.
         RunError: There is no room for all of it, it cannot be written, or the gallery changes meanwhile.
     """
-    cut = partial(pieces, where)
+    modality = modality_of(encoders[0].preprocess) if encoders else "image"
+    cut = partial(pieces, where, modality=modality)
     return _embedded(root, max_bytes, where, cut, encoders, cutting, progress, "embed the gallery", engine)
 
 
@@ -217,6 +219,8 @@ def embed_samples(
         RunError: There is no room for all of it, or it cannot be written.
     """
     where = samples.origin or "these samples"
+    for encoder in encoders:
+        check_reads(encoder, samples.modality)
     made = _embedded(root, max_bytes, where, partial(pieces_of, samples), encoders, cutting, progress, label)
     if len(made) < len(samples) * cutting.count:
         first = next(made.problems())
@@ -237,8 +241,9 @@ def _embedded(
 ) -> Embeddings:
     if not encoders:
         raise ModelError(f"{where}: there is no encoder to embed it with; name at least one")
+    modality = modality_of(encoders[0].preprocess)
     for encoder in encoders:
-        preprocess_of(encoder)
+        check_reads(encoder, modality)
     item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
     images = max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
     plan = {name_of(piece): len(piece) for piece in cut(images)}
@@ -271,7 +276,7 @@ def _embedded(
     if not len(made):
         told = in_words(summarize(made.problems())["counts"])
         raise DataError(
-            f"{where}: holds no image that can be decoded ({told or 'it is empty'}); is it the right place?"
+            f"{where}: holds no {modality} that can be {'decoded' if modality == 'image' else 'read'} ({told or 'it is empty'}); is it the right place?"
         )
     return made
 

@@ -1,4 +1,4 @@
-"""The original images of a gallery's items: where each is, and what encoders make of all of it."""
+"""The original images (or texts) of a gallery's items: where each is, and what encoders make of all of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.curation.embeddings import Embeddings
-from tutelage.curation.gallery import chosen
-from tutelage.data.samples import ImageSource, IntArray, Samples
+from tutelage.curation.gallery import Content, chosen, contents, samples_from
+from tutelage.data.samples import IntArray, Samples
+from tutelage.models.preprocess import Modality
 
 Halves = npt.NDArray[np.float16]
 
@@ -25,16 +26,23 @@ class Originals:
         encoders: How many they are of.
         whole: Embeds images in their evaluation view, for items that are crops; ``None`` where items are whole
             images already.
+        modality: Of the gallery.
     """
 
     def __init__(
-        self, where: str, items: Embeddings, encoders: int, whole: Callable[[Samples], Embeddings] | None
+        self,
+        where: str,
+        items: Embeddings,
+        encoders: int,
+        whole: Callable[[Samples], Embeddings] | None,
+        modality: Modality = "image",
     ) -> None:
         self._where = where
         self._items = items
         self._encoders = encoders
         self._whole = whole
-        self._images: dict[int, tuple[str, ImageSource]] = {}
+        self._modality = modality
+        self._images: dict[int, tuple[str, Content]] = {}
         self._vectors: dict[int, tuple[Halves, ...]] = {}
 
     def samples(self, numbers: IntArray) -> Samples:
@@ -46,12 +54,11 @@ class Originals:
         new = np.array([number for number in numbers.tolist() if number not in self._images], dtype=np.int64)
         if len(new):
             names = self._items.items(new * self._items.cutting.count).ids
-            found = chosen(self._where, names)
-            places = dict(zip(found.ids, found.images or (), strict=True))
+            found = chosen(self._where, names, self._modality)
+            places = dict(zip(found.ids, contents(found), strict=True))
             self._images |= {number: (name, places[name]) for number, name in zip(new.tolist(), names, strict=True)}
         pairs = [self._images[number] for number in numbers.tolist()]
-        ids, images = tuple(name for name, _ in pairs), [image for _, image in pairs]
-        return Samples(ids, images=images, origin=self._where)
+        return samples_from([name for name, _ in pairs], [each for _, each in pairs], self._where, self._modality)
 
     def vectors(self, numbers: IntArray) -> list[Halves]:
         """Return the unit vectors of some images, whole, float16 [n, D_e] of each encoder.

@@ -160,11 +160,13 @@ def measure(
 
 def retrieved_samples(curator: Curator, rows: IntArray) -> Samples:
     """Return some items of a gallery as samples without labels, cut where they are crops."""
-    cuts = cuts_of(curator.items, rows)
-    whole = curator.gallery.samples(curator.items.images(rows)).images or ()
+    found, origin = curator.gallery.samples(curator.items.images(rows)), f"{len(rows):,} retrieved items"
+    if found.texts is not None:
+        return replace(found, origin=origin)
+    cuts, whole = cuts_of(curator.items, rows), found.images or ()
     items = [item_of(*each) for each in zip(cuts.ids, whole, cuts.numbers.tolist(), cuts.boxes.tolist(), strict=True)]
     ids, images = tuple(name for name, _ in items), [image for _, image in items]
-    return Samples(ids, images=images, origin=f"{len(rows):,} retrieved items")
+    return Samples(ids, images=images, origin=origin)
 
 
 def probing(recipe: Recipe, data: PreparedData, largest: int) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tutelage.curation.settings import CurateSettings
 from tutelage.curation.shown import WHOLE_IMAGE, cuts_of, histograms, write_pairs, write_vectors
 from tutelage.curation.transfer_set import FILE, TransferSet, write_transfer_set
 from tutelage.data.problems import summarize
+from tutelage.data.samples import IntArray
 from tutelage.errors import RunError
 
 ABOUT = "curation.json"
@@ -56,13 +57,17 @@ def write_record(folder: Path, settings: CurateSettings, curator: Curator, found
     rows, queries, seed = found.retrieved.selection.rows, curator.queries, curator.task.seed
     write_vectors(folder, curator.items, queries, rows, len(curator.thresholds), seed=seed)
     places = {"gallery": settings.gallery, "labeled": curator.task.where}
-    write_pairs(folder, curator.items, queries, found.retrieved, **places)
+    of_texts = curator.used.texts is not None
+    shown = (lambda rows: _texts(curator, rows)) if of_texts else None
+    asked = dict(zip(curator.used.ids, curator.used.texts or (), strict=True)) if of_texts else {}
+    write_pairs(folder, curator.items, queries, found.retrieved, texts=shown, asked=asked, **places)
 
 
 def transfer_set(settings: CurateSettings, curator: Curator, found: Curation) -> TransferSet:
     """Return a curation as a table: the retrieved items, then the labeled images that join them."""
     selection, why, used = found.retrieved.selection, found.why, curator.used
     items, few = cuts_of(curator.items, selection.rows), len(used)
+    texts = None if used.texts is None else (*_texts(curator, selection.rows), *used.texts)
     kept = suspect_rows(curator, found)
     asked = [None if query < 0 else curator.queries.ids[query] for query in why.query.tolist()]
     nothing = np.full(few, np.nan, np.float32)
@@ -91,6 +96,7 @@ def transfer_set(settings: CurateSettings, curator: Curator, found: Curation) ->
             "kept_suspects": int(kept.sum()),
             "image_level": not settings.crops,
         },
+        texts=texts,
     )
 
 
@@ -114,6 +120,7 @@ def about_curation(
     undecided = [number for number in numbers if cleaned.decided(number) is None]
     return {
         "strategy": settings.strategy,
+        "modality": curator.task.labeled.modality,
         "gallery": settings.gallery,
         "encoders": list(curator.thresholds),
         "crops": settings.crops,
@@ -143,6 +150,10 @@ def about_curation(
         "histograms": histograms(curator.items, queries, found.why, seed=seed),
         "quality": None if quality is None else quality.as_dict(settings.given),
     }
+
+
+def _texts(curator: Curator, rows: IntArray) -> Sequence[str]:
+    return curator.gallery.samples(curator.items.images(rows)).texts or ()
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,15 @@ def write_vectors(
 
 
 def write_pairs(
-    folder: Path, items: Embeddings, queries: Queries, found: Retrieved, *, gallery: str, labeled: str
+    folder: Path,
+    items: Embeddings,
+    queries: Queries,
+    found: Retrieved,
+    *,
+    gallery: str,
+    labeled: str,
+    texts: Callable[[IntArray], Sequence[str]] | None = None,
+    asked: Mapping[str, str] | None = None,
 ) -> None:
     """Write some queries, of all classes in turn, each with the retrieved items nearest to it.
 
@@ -97,6 +106,8 @@ def write_pairs(
         found: What was retrieved.
         gallery: Where it is.
         labeled: Where labeled images are.
+        texts: Gives the texts of items, where they are texts.
+        asked: The queries' texts then, by their ids.
     """
     pairs = []
     neighbors = found.candidates.neighbors
@@ -109,11 +120,13 @@ def write_pairs(
             {"source": gallery, "id": name, "box": box, "similarity": value}
             for name, box, value in zip(cuts.ids, cuts.boxes.tolist(), similarity.tolist(), strict=True)
         ]
+        if texts is not None:
+            retrieved = [{**each, "text": text} for each, text in zip(retrieved, texts(rows), strict=True)]
         name = queries.ids[query]
-        asked: dict[str, Any] = (
-            {"prompt": name} if queries.kind == "texts" else {"query": {"source": labeled, "id": name}}
-        )
-        pairs.append({**asked, "retrieved": retrieved})
+        entry: dict[str, Any] = {"source": labeled, "id": name}
+        if asked and name in asked:
+            entry["text"] = asked[name]
+        pairs.append({**({"prompt": name} if queries.kind == "texts" else {"query": entry}), "retrieved": retrieved})
     write_whole(folder / PAIRS, json.dumps(pairs, indent=2, allow_nan=False) + "\n")
 
 

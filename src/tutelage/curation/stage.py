@@ -14,6 +14,7 @@ import numpy as np
 from tutelage.curation.curate import Curator, Task
 from tutelage.curation.embedder import Embedder, EngineName, Place, encoder_size
 from tutelage.curation.probes import check_probes, measure, probe_inputs, sizes_to_try
+from tutelage.curation.prompts import PLAIN
 from tutelage.curation.record import ABOUT, about_curation, write_record
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.strategies import STRATEGIES
@@ -36,7 +37,8 @@ from tutelage.data.samples import Samples
 from tutelage.data.splits import share_of
 from tutelage.errors import ModelError, RecipeError
 from tutelage.ledger import Cost, measured
-from tutelage.models.sources import check_name
+from tutelage.models.preprocess import Modality
+from tutelage.models.sources import check_name, modality
 from tutelage.models.text_towers import EXAMPLE
 from tutelage.progress import Progress
 from tutelage.run import Run, Stage, fingerprint_of, write_json
@@ -81,7 +83,7 @@ def curate(
         "curation": CURATION,
         "curate": settings.model_dump(mode="json", exclude={"encoders", "input_size", *unread}),
         "encoders": [[name, size] for name, size in sizes.items()],
-        "gallery": _gallery_fingerprint(settings.gallery),
+        "gallery": _gallery_fingerprint(settings.gallery, recipe.modality),
         "labeled": task.labeled.fingerprint,
         "task": {part: samples.fingerprint for part, _, samples in task.parts},
         "places": [where for _, where, _ in task.parts],
@@ -89,6 +91,7 @@ def curate(
         "decisions": fingerprint_of(decisions),
         **({"quality": probe_inputs(recipe, data)} if settings.probed else {}),
         **({"selection": version} if version > 1 else {}),
+        **({} if recipe.modality == "image" else {"text": recipe.text.model_dump(mode="json")}),
     }
     place = Place(recipe.store.root(run.folder), recipe.store.max_bytes, here.device, progress, engine)
     work = functools.partial(_work, recipe, data, task, sizes, run, here, place)
@@ -125,12 +128,17 @@ def settings_of(recipe: Recipe) -> CurateSettings:
     """
     if recipe.curate is None:
         raise RecipeError("curate: the recipe names no gallery; add curate.gallery and curate.size")
-    return recipe.curate.model_copy(update={"encoders": recipe.curate.encoders or recipe.teachers})
+    found = recipe.curate.model_copy(update={"encoders": recipe.curate.encoders or recipe.teachers})
+    if recipe.modality == "text" and found.templates == PLAIN:
+        return found.model_copy(update={"templates": ("{}",)})  # a class is a word, and no photo
+    return found
 
 
 def encoder_sizes(recipe: Recipe, data: PreparedData) -> dict[str, int | None]:
     """Return the names of a recipe's encoders, each with the side of its input."""
     settings = settings_of(recipe)
+    if recipe.modality == "text":
+        return dict.fromkeys(settings.encoders)
     views = recipe.plain().views if recipe.dense else recipe.views
     return {name: encoder_size(name, settings, views, data.short_side) for name in settings.encoders}
 
@@ -143,14 +151,25 @@ def check_gallery(recipe: Recipe) -> None:
         UnknownNameError: There is no such model.
         ModelError: It has no weights, its package is missing, the size does not fit, or the gallery is asked with
             prompts and it has no text tower.
-        RecipeError: Sizes are to be tried without a teacher, or with several.
+        RecipeError: Sizes are to be tried without a teacher, or with several; or texts are to be cropped, or pairs
+            retrieved.
     """
-    settings = settings_of(recipe)
+    settings, reads = settings_of(recipe), recipe.modality
+    if reads == "pair":
+        raise RecipeError("curate: images or texts are retrieved, not pairs; give data.transfer")
+    if reads == "text" and (settings.crops or settings.input_size is not None):
+        key = "crops" if settings.crops else "input_size"
+        raise RecipeError(f"curate.{key}: is for images, and this recipe's samples are texts; leave it out")
     check_probes(recipe, settings)
     check_data(settings.gallery)
     for name in settings.encoders:
         check_name(name, pretrained=True, size=settings.input_size)
-        if settings.texts and not name.startswith("openclip:"):
+        if modality(name) != reads:
+            raise ModelError(
+                f"curate.encoders: {name} reads {modality(name)}s, and what is retrieved here are {reads}s; name an "
+                f"encoder of {reads}s"
+            )
+        if settings.texts and reads == "image" and not name.startswith("openclip:"):
             raise ModelError(
                 f"curate.encoders: {name} has no text tower here, and strategy {settings.strategy!r} asks with "
                 f"prompts; name a CLIP model of open_clip, such as {EXAMPLE}, or take another strategy"
@@ -173,7 +192,8 @@ def check_queries(recipe: Recipe, data: PreparedData) -> None:
     queries = settings.prompts(data.labeled.classes) if settings.texts else data.labeled.ids
     count = len(queries) if settings.texts else min(len(queries), settings.queries or len(queries))
     if settings.smallest < count:
-        what, fewer = ("prompts", "templates") if settings.texts else ("labeled images", "queries (curate.queries)")
+        labeled = (f"labeled {recipe.modality}s", "queries (curate.queries)")
+        what, fewer = ("prompts", "templates") if settings.texts else labeled
         asked = "size" if settings.given == settings.smallest else "sizes" if settings.sizes else "most"
         raise RecipeError(
             f"curate.{asked}={settings.smallest}: cannot be balanced over {count} {what}, each of which gets one at "
@@ -210,7 +230,7 @@ def _work(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = settings_of(recipe)
     with measured(Cost(), place.device) as cost:
-        embedder = Embedder(sizes, place)
+        embedder = Embedder(sizes, place, recipe.text)
         curator = Curator(settings, task, embedder, read_decisions(run.folder))
         tried = sizes_to_try(settings, curator) if settings.probed else ()
         found = curator.curate(max((*tried, *filter(None, [settings.given]))))
@@ -262,9 +282,9 @@ def _before(folder: Path) -> Sequence[Suspect]:
     return read_suspects(folder) if (folder / FOLDER / SUSPECTS).exists() else ()
 
 
-def _gallery_fingerprint(where: str) -> str:
-    """Return what identifies all images of a gallery; nothing is decoded."""
+def _gallery_fingerprint(where: str, modality: Modality) -> str:
+    """Return what identifies all that a gallery holds; nothing is decoded."""
     digest = hashlib.sha256()
-    for chunk in stream_samples(where):
+    for chunk in stream_samples(where, modality=modality):
         digest.update(chunk.fingerprint.encode())
     return digest.hexdigest()

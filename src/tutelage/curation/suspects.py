@@ -6,11 +6,12 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tutelage.errors import RunError
+from tutelage.models.preprocess import Modality
 from tutelage.run import write_json
 
 SCHEMA = 1
@@ -71,12 +72,14 @@ class Suspect:
         id: Its id there.
         similarity: To the nearest image of the task, the largest over the encoders.
         nearest: Of the task's images, nearest first.
+        modality: What all of them are: images, or texts.
     """
 
     source: str
     id: str
     similarity: float
     nearest: tuple[Near, ...]
+    modality: Modality = "image"
 
     @property
     def key(self) -> str:
@@ -183,7 +186,8 @@ def _suspect(data: Mapping[str, Any]) -> Suspect:
         Near(_text(near["source"]), _text(near["id"]), _part(near["part"]), _similarity(near["similarity"]))
         for near in data["nearest"]
     )
-    return Suspect(_text(data["source"]), _text(data["id"]), _similarity(data["similarity"]), nearest)
+    found = Suspect(_text(data["source"]), _text(data["id"]), _similarity(data["similarity"]), nearest)
+    return replace(found, modality="text") if data.get("modality") == "text" else found
 
 
 def _text(value: object) -> str:

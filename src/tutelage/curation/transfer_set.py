@@ -11,6 +11,7 @@
     similarity      to that query: the mean over the encoders
     similarity.E    of encoder E alone
     suspect         may be an image of the task, and was kept
+    text            of sets of texts alone: the text, so that no other data are read for it
 
 Retrieved items come first, the most relevant one before all, then the queries. The schema's metadata say under
 ``tutelage``, as JSON, how all of it was curated.
@@ -56,6 +57,8 @@ _FORMS: Mapping[str, str] = {
 }
 """Columns, and Arrow's names of what they hold."""
 
+TEXT = "text"
+
 _MAY_LACK = ("query", "similarity")
 
 _REMEDY = "curate it again (`tutelage curate`)"
@@ -80,6 +83,7 @@ class TransferSet:
         suspect: Which may be images of the task, and were kept, bool [N].
         about: How it was curated, plain data: ``gallery``, ``encoders``, ``strategy``, ``size``, ``k``, ``seed``,
             ``leaks``, ``kept_suspects``, ``image_level``.
+        texts: Of a set of texts, [N]; ``None`` of one of images.
     """
 
     ids: tuple[str, ...]
@@ -93,6 +97,7 @@ class TransferSet:
     similarities: Mapping[str, FloatArray]
     suspect: npt.NDArray[np.bool_]
     about: Mapping[str, Any]
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -103,6 +108,8 @@ class TransferSet:
         }
         for name in ("retrieved", "numbers", "ranks", "similarity", "suspect"):
             shapes[name] = getattr(self, name).shape
+        if self.texts is not None:
+            shapes["texts"] = (len(self.texts),)
         if wrong := {name: shape for name, shape in shapes.items() if shape != (len(self),)}:
             raise ValueError(f"expected {len(self)} items, got {wrong}")
 
@@ -133,6 +140,7 @@ def write_transfer_set(path: Path, found: TransferSet) -> None:
         "similarity": floats(found.similarity),
         **{ENCODER + name: floats(values) for name, values in found.similarities.items()},
         "suspect": pa.array(found.suspect, "bool"),
+        **({} if found.texts is None else {TEXT: pa.array(found.texts, "string")}),
     }
     about = json.dumps({"transfer_set": TRANSFER_SET, **found.about}, allow_nan=False)
     table = pa.table(columns).replace_schema_metadata({METADATA: about.encode()})
@@ -158,6 +166,8 @@ def read_transfer_set(path: Path) -> TransferSet:
     about = _about(path, table.schema.metadata or {})
     columns = {name: table.column(name) for name in table.column_names}
     forms = {**_FORMS, **{name: "float" for name in columns if name.startswith(ENCODER)}}
+    if TEXT in columns:
+        forms[TEXT] = "string"
     for name, form in forms.items():
         if name not in columns or str(columns[name].type) != form:
             raise DataError(f"{path}: is no transfer set: it has no column {name} of type {form}; {_REMEDY}")
@@ -179,6 +189,7 @@ def read_transfer_set(path: Path) -> TransferSet:
         {name.removeprefix(ENCODER): _floats(each) for name, each in columns.items() if name.startswith(ENCODER)},
         columns["suspect"].to_numpy().astype(bool),
         {name: value for name, value in about.items() if name != "transfer_set"},
+        tuple(columns[TEXT].to_pylist()) if TEXT in columns else None,
     )
 
 
@@ -186,8 +197,8 @@ def samples_of(found: TransferSet) -> Samples:
     """Return a transfer set as samples without labels: what was retrieved, and the queries.
 
     Ids are those of the images; of crops with ``#`` and their number. Those of queries that something retrieved has
-    as well are told apart. Each of the data that items come from is read through once. Suspects that were kept are
-    told as problems.
+    as well are told apart. Each of the data that images come from is read through once; texts are here. Suspects that
+    were kept are told as problems.
 
     Raises:
         DataError: An image is not there (any more), or its data cannot be read.
@@ -196,21 +207,23 @@ def samples_of(found: TransferSet) -> Samples:
     for source, name in zip(found.sources, found.ids, strict=True):
         wanted[source][name] = None
     images: dict[tuple[str, str], ImageSource] = {}
-    for source, names in wanted.items():
+    for source, names in wanted.items() if found.texts is None else ():
         there = chosen(source, names)
         images |= {(source, name): image for name, image in zip(there.ids, there.images or (), strict=True)}
     items, taken = list[ImageSource](), dict[str, None]()
     boxes: Sequence[Sequence[float]] = found.boxes.tolist()
     for row, (source, name, number) in enumerate(zip(found.sources, found.ids, found.numbers.tolist(), strict=True)):
-        name, image = item_of(name, images[source, name], number, boxes[row])
+        if found.texts is None:
+            name, image = item_of(name, images[source, name], number, boxes[row])
+            items.append(image)
         while name in taken:
             name += " (query)" if not found.retrieved[row] else f" ({source})"
         taken[name] = None
-        items.append(image)
     ids = tuple(taken)
     rows = np.flatnonzero(found.suspect)
     suspects = tuple(Problem("possible leak", ids[row], "nobody has decided") for row in rows)
-    return Samples(ids, images=items, origin=_described(found), problems=suspects)
+    given: Any = {"images": items} if found.texts is None else {"texts": list(found.texts)}
+    return Samples(ids, **given, origin=_described(found), problems=suspects)
 
 
 def item_of(name: str, image: ImageSource, number: int, box: Sequence[float]) -> tuple[str, ImageSource]:

@@ -41,7 +41,7 @@ def _shown(mistake: Mapping[str, Any]) -> dict[str, Any]:
         said = f"teacher: {teacher}"
     return {
         "source": f"data:{kind};base64,{base64.b64encode(mistake['picture']).decode()}" if kind else "",
-        "texts": [_cut(text) for text in mistake.get("texts", ())],
+        "texts": [cut_text(text) for text in mistake.get("texts", ())],
         "kind": kind.removeprefix("image/"),
         "id": mistake["id"],
         "true": mistake["true"],
@@ -52,7 +52,7 @@ def _shown(mistake: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cut(text: str) -> dict[str, str]:
+def cut_text(text: str) -> dict[str, str]:
     """Return a text's start, up to a word's end, and the rest."""
     if len(text) <= SHOWN:
         return {"start": text, "rest": ""}

@@ -1,4 +1,4 @@
-"""Pictures of suspects and of what they are like: found once, decoded when they are looked at."""
+"""Pictures (or texts) of suspects and of what they are like: found once, decoded when they are looked at."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from tutelage.curation.gallery import present
+from tutelage.curation.gallery import Content, contents, present
 from tutelage.curation.suspects import Near, Suspect
 from tutelage.data.readers import read_samples
-from tutelage.data.samples import ImageSource
 from tutelage.data.thumbnails import thumbnail
 from tutelage.errors import DataError
+from tutelage.models.preprocess import Modality
 from tutelage.report.numbers import plural
+from tutelage.runtime.texts import SEPARATOR
 
 SIDE = 512
 """Long side of a picture, in pixels; smaller images are shown as they are."""
@@ -28,7 +29,7 @@ AT_ONCE = 2
 Place = tuple[str, str, bool]
 """Where an image is: its data, its id there, and whether it is held out, which may be a part of its own."""
 
-Images = Mapping[Place, ImageSource]
+Images = Mapping[Place, Content]
 
 
 def place(image: Suspect | Near) -> Place:
@@ -54,22 +55,23 @@ def find_images(suspects: Sequence[Suspect], say: Callable[[str], None] = lambda
     shown: list[Suspect | Near] = [*suspects, *(near for suspect in suspects for near in suspect.nearest)]
     for where, name, held_out in map(place, shown):
         wanted[where][held_out].add(name)
-    found: dict[Place, ImageSource] = {}
+    found: dict[Place, Content] = {}
+    modality = suspects[0].modality if suspects else "image"
     for where, parts in wanted.items():
-        say(f"looking for {plural(sum(map(len, parts.values())), 'image')} in {where}")
+        say(f"looking for {plural(sum(map(len, parts.values())), modality)} in {where}")
         for held_out, ids in parts.items():
-            images = _in_test_part(where, ids) if held_out else {}
+            images = _in_test_part(where, ids, modality) if held_out else {}
             if lacking := ids - images.keys():
-                images |= present(where, lacking)
+                images |= present(where, lacking, modality)
             found.update(((where, name, held_out), image) for name, image in images.items())
     return found
 
 
-def _in_test_part(where: str, ids: set[str]) -> dict[str, ImageSource]:
+def _in_test_part(where: str, ids: set[str], modality: Modality) -> dict[str, Content]:
     with contextlib.suppress(DataError):  # there is no such part
-        samples = read_samples(where, part="test", labeled=False)
-        pairs = zip(samples.ids, samples.images or (), strict=True)
-        return {name: image for name, image in pairs if name in ids}
+        samples = read_samples(where, part="test", labeled=False, modality=modality)
+        pairs = zip(samples.ids, contents(samples), strict=True)
+        return {name: content for name, content in pairs if name in ids}
     return {}
 
 
@@ -86,7 +88,7 @@ class Pictures:
         self._made = functools.lru_cache(maxsize=KEPT)(self._make)
 
     def of(self, image: Suspect | Near) -> tuple[bytes, str]:
-        """Return an image, encoded, and its type.
+        """Return an image (or a text), encoded, and its type.
 
         Raises:
             DataError: It is gone, or cannot be decoded.
@@ -95,7 +97,10 @@ class Pictures:
 
     def _make(self, where: Place) -> tuple[bytes, str]:
         if where not in self._images:
-            raise DataError(f"This image is no longer in {where[0]}.")
+            raise DataError(f"This is no longer in {where[0]}.")
+        found = self._images[where]
+        if isinstance(found, str):
+            return found.replace(SEPARATOR, "\n\n").encode("utf-8", "replace"), "text/plain; charset=utf-8"
         with self._turn:
-            content, ending = thumbnail(self._images[where], SIDE)
+            content, ending = thumbnail(found, SIDE)
         return content, "image/png" if ending == "png" else "image/jpeg"

@@ -44,6 +44,7 @@ def render_curation(curated: Curated, points: Points | None) -> str:
     reasons = sections.reasons(data)
     return template("curated/page.html").render(
         version=versions()["tutelage"],
+        one=words.one(data),
         over=["curation", data["strategy"], f"seed {data['seed']}"],
         headline=words.done(data).removesuffix("."),
         warning=words.warning(data),

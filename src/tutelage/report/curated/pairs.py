@@ -1,4 +1,4 @@
-"""Queries beside what was retrieved for them, as pictures inside the page."""
+"""Queries beside what was retrieved for them, as pictures (or texts) inside the page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tutelage.curation.gallery import present
+from tutelage.curation.gallery import Content, present
 from tutelage.data.samples import CutOut, ImageSource
 from tutelage.data.thumbnails import thumbnail
 from tutelage.errors import TutelageError
 from tutelage.report.curated.files import Curated
+from tutelage.report.mistakes import cut_text
+from tutelage.runtime.texts import parts
 
 SIDE = 96
 """Long side of a picture, in pixels."""
@@ -27,7 +29,8 @@ def pairs(curated: Curated) -> list[dict[str, Any]]:
     An image that is gone, or can no longer be decoded, has no picture.
     """
     entries = [each for each in curated.pairs if each.get("query") or each.get("prompt")]
-    places = [place for each in entries for place in [each.get("query"), *each["retrieved"]] if place]
+    shown = [place for each in entries for place in [each.get("query"), *each["retrieved"]] if place]
+    places = [place for place in shown if "text" not in place]
     images = _images(places)
     classes = dict(zip(curated.data["query_ids"], curated.data["query_classes"], strict=False))
     return [_pair(each, images, classes, curated.suspects) for each in entries]
@@ -53,9 +56,11 @@ def _pair(
     return {"query": own, "prompt": "" if query else name, "retrieved": retrieved}
 
 
-def _picture(place: Mapping[str, Any], images: Mapping[tuple[str, str], ImageSource]) -> dict[str, str]:
-    """Return an image's id, and its picture as a ``data:`` address; empty where there is none."""
+def _picture(place: Mapping[str, Any], images: Mapping[tuple[str, str], ImageSource]) -> dict[str, Any]:
+    """Return a sample's id, and its picture as a ``data:`` address, empty where there is none; or its texts."""
     found = {"id": place["id"], "address": "", "kind": ""}
+    if "text" in place:
+        return {**found, "texts": [cut_text(part) for part in parts(place["text"]) if part is not None]}
     image = images.get((place["source"], place["id"]))
     if image is None:
         return found
@@ -75,11 +80,12 @@ def _images(places: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], ImageS
         ids.setdefault(each["source"], []).append(each["id"])
     found: dict[tuple[str, str], ImageSource] = {}
     for source, wanted in ids.items():
-        found |= {(source, name): image for name, image in _present(source, wanted).items()}
+        there = _present(source, wanted)
+        found |= {(source, name): image for name, image in there.items() if not isinstance(image, str)}
     return found
 
 
-def _present(source: str, wanted: Sequence[str]) -> Mapping[str, ImageSource]:
+def _present(source: str, wanted: Sequence[str]) -> Mapping[str, Content]:
     """Return the images that are still there: a page on what was is no place to stop for what has gone."""
     try:
         return present(source, wanted)

@@ -13,7 +13,7 @@ from tutelage.report.curated import pictures
 from tutelage.report.curated.files import Curated
 from tutelage.report.curated.projection import KINDS as POINTS
 from tutelage.report.curated.projection import Points
-from tutelage.report.curated.words import LEFT_OUT, QUERIES
+from tutelage.report.curated.words import QUERY_KINDS, left_out_words, one, query_words
 from tutelage.report.numbers import MISSING, duration, flops, percent, plural, whole
 from tutelage.report.sections import MATRIX_CLASSES, SHOWN_CLASSES
 from tutelage.report.tasks import named_metric
@@ -25,9 +25,9 @@ POINT_WORDS = {"queries": "Queries", "retrieved": "Retrieved", "gallery": "Galle
 
 
 def reasons(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return why images were left out, and how many; nothing if none were."""
+    """Return why something was left out, and how many; nothing if none were."""
     dropped = data["dropped"]
-    counts = {several: dropped[kind] for kind, (_, several) in LEFT_OUT.items() if dropped.get(kind)}
+    counts = {several: dropped[kind] for kind, (_, several) in left_out_words(data).items() if dropped.get(kind)}
     return [(words[:1].upper() + words[1:], whole(count)) for words, count in counts.items()]
 
 
@@ -48,7 +48,7 @@ def encoders(curated: Curated) -> list[dict[str, str]]:
 
 
 def problems(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the problems of the gallery's images by kind."""
+    """Return the problems of what the gallery holds, by kind."""
     return [(KINDS.get(kind, kind), whole(count)) for kind, count in data["problems"].items() if count]
 
 
@@ -57,10 +57,10 @@ def brought(data: Mapping[str, Any]) -> dict[str, Any] | None:
     counts: Sequence[int] = data["per_query"]
     if not counts:
         return None
-    one, several = QUERIES.get(data["query_kind"], ("query", "queries"))
+    query, several = query_words(data) if data["query_kind"] in QUERY_KINDS else ("query", "queries")
     middle, none = float(np.median(counts)), sum(not count for count in counts)
     said = (
-        f"{plural(len(counts), one, several)} brought from {whole(min(counts))} to {whole(max(counts))} "
+        f"{plural(len(counts), query, several)} brought from {whole(min(counts))} to {whole(max(counts))} "
         f"items, the median being {middle:,g}."
     )
     if none:
@@ -149,7 +149,10 @@ def made(curated: Curated) -> list[tuple[str, str]]:
     crops = f"{whole(data['crops'])} random crops of each" if data["crops"] else "whole"
     rows = [
         ("gallery", data["gallery"]),
-        ("images of the gallery", f"{whole(data['gallery_images'])}, {crops}"),
+        (
+            f"{one(data)}s of the gallery",
+            whole(data["gallery_images"]) + ("" if one(data) == "text" else f", {crops}"),
+        ),
         ("encoders", ", ".join(data["encoders"]) or MISSING),
         ("seed", str(data["seed"])),
         ("time", duration(cost["seconds"]) if cost.get("seconds") else None),

@@ -10,9 +10,9 @@ const made = (name, { text = "", kind = "" } = {}, ...children) => {
 };
 
 // Names of files may hold anything: what cannot be seen, or turns the text around it, is shown by its number.
-const visible = (name) =>
+const visible = (name, kept = "") =>
   name.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/gu, (character) =>
-    `\\u{${character.codePointAt(0).toString(16)}}`);
+    character === kept ? kept : `\\u{${character.codePointAt(0).toString(16)}}`);
 
 const WORDS = { leak: "leak", fine: "not a leak" };
 const PIXELS = 64; // the smallest images are enlarged pixel by pixel
@@ -23,6 +23,28 @@ let at = 0;
 let busy = false;
 const history = [];
 const sheets = new Map();
+
+function text(address, sample, ...caption) {
+  const shown = made("blockquote", { text: "…" });
+  shown.dir = "auto";
+  fetch(address)
+    .then(async (answer) => {
+      const words = await answer.text();
+      shown.textContent = answer.ok ? visible(words, "\n") : words;
+      if (!answer.ok) shown.className = "missing";
+    })
+    .catch(() => {
+      shown.textContent = "This text cannot be shown.";
+      shown.className = "missing";
+    });
+  return figure(shown, sample, caption);
+}
+
+function figure(shown, sample, caption) {
+  const name = made("bdi", { text: visible(sample.id) });
+  name.title = visible(`${sample.source}: ${sample.id}`);
+  return made("figure", {}, shown, made("figcaption", {}, ...caption, name));
+}
 
 function picture(address, image, ...caption) {
   const shown = new Image();
@@ -37,20 +59,19 @@ function picture(address, image, ...caption) {
     if (answer && !answer.ok) missing.textContent = await answer.text();
   });
   shown.src = address;
-  const name = made("bdi", { text: visible(image.id) });
-  name.title = visible(`${image.source}: ${image.id}`);
-  return made("figure", {}, shown, made("figcaption", {}, ...caption, name));
+  return figure(shown, image, caption);
 }
 
 function sheet(number) {
   if (!sheets.has(number)) {
     const suspect = suspects[number];
+    const [show, what] = suspect.modality === "text" ? [text, "texts"] : [picture, "images"];
     const nearest = suspect.nearest.map((near, row) =>
-      picture(`pictures/${number}/${row}`, near, made("b", { text: near.similarity.toFixed(4) }), ` · ${near.part}`));
+      show(`pictures/${number}/${row}`, near, made("b", { text: near.similarity.toFixed(4) }), ` · ${near.part}`));
     sheets.set(number, [
       made("div", { kind: "suspect" }, made("h2", { text: "Suspect" }),
-        picture(`pictures/${number}`, suspect)),
-      made("div", {}, made("h2", { text: "Nearest images of the task, with their similarity" }),
+        show(`pictures/${number}`, suspect)),
+      made("div", {}, made("h2", { text: `Nearest ${what} of the task, with their similarity` }),
         made("div", { kind: "nearest" }, ...nearest)),
     ]);
   }
@@ -190,6 +211,11 @@ try {
   const review = await answer.json();
   ({ suspects, decisions } = review);
   $("run").textContent = visible(review.run);
+  if (suspects[0]?.modality === "text") {
+    $("question").textContent = "Is it a text of the task?";
+    $("rule").textContent = "A leak is the very text of one of the task's, perhaps cut, or with some words changed. "
+      + "Another text on the same thing is none.";
+  }
   $("overview").replaceChildren(...suspects.map((_, number) => {
     const cell = made("button", { text: String(number + 1) });
     cell.type = "button";
