@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,28 +31,28 @@ TEXTS = ("red", "green square", "blue circle red square " * 3, "words that it do
 LENGTH = 12
 
 
-def build(name: str, folder: Path, **preprocess: object) -> Model:
+def build(name: str, folder: Path, **preprocess: Any) -> Any:
     """A model of random weights, whose head tells texts apart."""
-    encoder = build_encoder(save_family(name, folder), pretrained=True, size=LENGTH)
+    encoder: Any = build_encoder(save_family(name, folder), pretrained=True, size=LENGTH)
     encoder.preprocess = type(encoder.preprocess)(**{**vars(encoder.preprocess), **preprocess})
     torch.manual_seed(0)
-    model = Model(encoder, LinearHead(encoder.widths["features"], len(CLASSES)))
+    model: Any = Model(encoder, LinearHead(encoder.widths["features"], len(CLASSES)))
     torch.nn.init.normal_(model.head.linear.weight)
     return model
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return build("bert", tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
-def file(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     return export_onnx(model, folder / "model.onnx", classes=CLASSES, metadata={"method": "aft"})
 
 
-def eager(model: Model, texts: list[str]) -> np.ndarray:
+def eager(model: Any, texts: list[str]) -> np.ndarray:
     model.eval()
     with torch.no_grad():
         # One by one: what pads a text must not matter.
@@ -74,7 +75,7 @@ def test_sides_and_templates_go_along(changes: dict[str, str], tmp_path: Path) -
     assert check_parity(model, path, TEXTS).relative < 1e-5
 
 
-def test_pairs_of_sentences_agree_with_the_model(model: Model, file: Path) -> None:
+def test_pairs_of_sentences_agree_with_the_model(model: Any, file: Path) -> None:
     pairs = [paired(text, other) for text in TEXTS for other in TEXTS]
     assert check_parity(model, file, pairs).relative < 1e-5
 
@@ -89,34 +90,34 @@ def test_inputs_and_outputs(file: Path) -> None:
     assert (logits.name, logits.type, logits.shape) == ("logits", "tensor(float)", ["batch", 3])
 
 
-def test_the_file_says_what_it_reads(model: Model, file: Path) -> None:
+def test_the_file_says_what_it_reads(model: Any, file: Path) -> None:
     found = {each.key: each.value for each in onnx.load(file).metadata_props}
     assert (found["modality"], found["method"]) == ("text", "aft")
-    preprocess = preprocess_from_dict(json.loads(found["preprocess"]))
+    preprocess: Any = preprocess_from_dict(json.loads(found["preprocess"]))
     assert preprocess.tokenizer == "tokenizer"
     assert preprocess.length == model.encoder.preprocess.length
 
 
-def test_the_tokenizer_beside_it_is_the_models(model: Model, file: Path) -> None:
+def test_the_tokenizer_beside_it_is_the_models(model: Any, file: Path) -> None:
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(file.parent / "tokenizer")
     assert theirs(TEXTS[1])["input_ids"] == model.encoder.preprocess([TEXTS[1]])["input_ids"][0].tolist()
 
 
-def test_no_file_names_a_folder_of_this_machine(model: Model, file: Path) -> None:
+def test_no_file_names_a_folder_of_this_machine(model: Any, file: Path) -> None:
     where = model.encoder.preprocess.tokenizer.encode()
     files = [file, *(file.parent / "tokenizer").iterdir()]
     assert not [path for path in files if where in path.read_bytes()]
 
 
-def test_the_runtime_gives_the_models_logits_in_the_order_of_the_texts(model: Model, file: Path) -> None:
+def test_the_runtime_gives_the_models_logits_in_the_order_of_the_texts(model: Any, file: Path) -> None:
     texts = [" ".join(["red", "blue", "circle"][: 1 + row % 3]) + " green" * (row % 7) for row in range(40)]
     found = Classifier(file).logits(texts, batch_size=3)
     np.testing.assert_allclose(found, eager(model, texts), atol=1e-5)
 
 
-def test_two_texts_are_a_pair(model: Model, file: Path) -> None:
+def test_two_texts_are_a_pair(model: Any, file: Path) -> None:
     found = Classifier(file).logits([("red", "square")])
     np.testing.assert_allclose(found, eager(model, [paired("red", "square")]), atol=1e-5)
 
@@ -134,7 +135,7 @@ def test_logits_of_an_empty_text_are_an_error(file: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_file_without_its_tokenizer_is_one_clear_line(model: Model, tmp_path: Path, lost: str) -> None:
+def test_a_file_without_its_tokenizer_is_one_clear_line(model: Any, tmp_path: Path, lost: str) -> None:
     path = export_onnx(model, tmp_path / "model.onnx", classes=CLASSES, metadata={})
     (tmp_path / "tokenizer" / lost).unlink()
     with pytest.raises(ModelError, match="no tokenizer that can be read") as told:
@@ -142,7 +143,7 @@ def test_a_file_without_its_tokenizer_is_one_clear_line(model: Model, tmp_path: 
     assert "\n" not in str(told.value)
 
 
-def test_another_tokenizer_is_found_out(model: Model, tmp_path: Path) -> None:
+def test_another_tokenizer_is_found_out(model: Any, tmp_path: Path) -> None:
     path = export_onnx(model, tmp_path / "model.onnx", classes=CLASSES, metadata={})
     tokenizer = tmp_path / "tokenizer" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"red"', '"rde"'))
@@ -150,18 +151,18 @@ def test_another_tokenizer_is_found_out(model: Model, tmp_path: Path) -> None:
         check_parity(model, path, TEXTS)
 
 
-def test_torch_export_agrees_with_the_model(model: Model, tmp_path: Path) -> None:
+def test_torch_export_agrees_with_the_model(model: Any, tmp_path: Path) -> None:
     path = export_torch(Material(model, CLASSES, {}), tmp_path)
     assert check_parity(model, path, TEXTS, opener=open_torch).relative < 1e-5
 
 
-def test_int8_needs_no_calibration_and_stays_near(model: Model, tmp_path: Path) -> None:
+def test_int8_needs_no_calibration_and_stays_near(model: Any, tmp_path: Path) -> None:
     exact = export_onnx(model, tmp_path / "model.onnx", classes=CLASSES, metadata={})
     small = export_int8(Material(model, CLASSES, {}), tmp_path)
     assert compare(open_onnx(exact), open_onnx(small), TEXTS).probability < 0.05
 
 
-def test_int8_holds_embeddings_in_whole_numbers(model: Model, tmp_path: Path) -> None:
+def test_int8_holds_embeddings_in_whole_numbers(model: Any, tmp_path: Path) -> None:
     export_onnx(model, tmp_path / "model.onnx", classes=CLASSES, metadata={})
     graph = onnx.load(export_int8(Material(model, CLASSES, {}), tmp_path)).graph
     shapes = {tuple(each.dims): each.data_type for each in graph.initializer if each.dims}
@@ -182,7 +183,7 @@ def test_a_saved_model_gives_the_same_logits_without_the_folder_it_came_from(tmp
     np.testing.assert_allclose(loaded.logits(list(TEXTS)).numpy(), eager(model, list(TEXTS)), atol=1e-5)
 
 
-def test_a_loaded_model_takes_one_text_several_or_a_pair(model: Model, tmp_path: Path) -> None:
+def test_a_loaded_model_takes_one_text_several_or_a_pair(model: Any, tmp_path: Path) -> None:
     save_model(tmp_path / "model", model, classes=CLASSES, task="classification", provenance={})
     loaded = load_model(tmp_path / "model")
     assert len(loaded.predict("red")) == len(loaded.predict(("red", "square"))) == 1
