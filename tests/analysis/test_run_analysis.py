@@ -100,6 +100,7 @@ def test_changed_data_are_told_before_anything_is_measured(aft: Result, colors: 
         ({"regularize.kernel": "rbf"}, set(), ""),
         ({"regularize.weights": "dense"}, {"weights", "probes"}, "regularize.weights: dense"),
         ({"regularize.kernel": "none"}, {"weights", "probes"}, "regularize.kernel: none"),
+        ({"student": "pair:openclip:RN50/openai"}, {"probes"}, "a pair's image and text side by side"),
         ({"method": "kd"}, {"weights", "probes"}, "this is a run of kd"),
         ({"method": "task-oriented"}, {"weights", "probes", "training"}, "nothing holds the student"),
         ({"method": "stl"}, PARTS, "stl has no teacher"),
