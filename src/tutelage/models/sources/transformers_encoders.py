@@ -138,7 +138,9 @@ def turned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     mask = inputs["attention_mask"]
     positions = torch.arange(mask.shape[1], device=mask.device)
-    source = (positions + mask.argmax(1, keepdim=True)) % mask.shape[1]
+    source = positions + mask.argmax(1, keepdim=True)
+    # Not the remainder, which ONNX's exporter cannot write for a length that is free.
+    source = torch.where(source < mask.shape[1], source, source - mask.shape[1])
     return {name: values.gather(1, source) for name, values in inputs.items()}
 
 
