@@ -11,7 +11,8 @@ from typing import Any
 
 from tutelage.checks import check, prepare, settle
 from tutelage.curation import stage as curation_stage
-from tutelage.curation.embedder import EngineName
+from tutelage.curation.embedder import EngineName, Place
+from tutelage.curation.forecast import CurationForecast
 from tutelage.data.prepare import PreparedData
 from tutelage.errors import RecipeError
 from tutelage.evaluation.exported import evaluate_exported
@@ -134,6 +135,22 @@ def curate(
         data = prepare(recipe, curates=True)
         with open_run(folder, writes=here.first, barrier=here.barrier) as opened:
             return curation_stage.curate(recipe, data, opened, here, shown, engine=engine)
+
+
+def plan_curation(recipe: Recipe) -> dict[str, Any]:
+    """Predict what curating a recipe's transfer set takes; a few samples are embedded, and nothing is kept.
+
+    Returns:
+        The fields of :class:`tutelage.curation.forecast.Planned`.
+
+    Raises:
+        TutelageError: Something asked for cannot be done.
+    """
+    with world(recipe.device) as here:
+        data = prepare(recipe, curates=True)
+        root = recipe.store.root(default_folder(recipe))
+        place = Place(root, recipe.store.max_bytes, here.device, Quiet())
+        return dataclasses.asdict(CurationForecast(place).of(recipe, data))
 
 
 def plan_cache(recipe: Recipe) -> dict[str, Any]:

@@ -83,5 +83,13 @@ def test_transfer_checks_the_gallery_and_counts_what_will_be_there(tutelage: Com
     assert "other" in ended.err
 
 
+def test_a_plan_embeds_nothing(tutelage: Command, recipe: Path, tmp_path: Path) -> None:
+    ended = tutelage("curate", "recipe.yaml", "--plan", "--json", "--set", f"store.folder={tmp_path / 'new'}")
+    found = json.loads(ended.out)
+    assert (found["gallery"], found["left"]) == (8, 8)
+    assert found["flops"] > 0
+    assert not (tmp_path / "new").exists()
+
+
 def test_strategies_are_listed(tutelage: Command) -> None:
     assert "query-balanced-text" in tutelage("list", "strategies").out

@@ -138,6 +138,15 @@ def test_a_plan_counts_what_is_still_to_be_curated(data: Path, tmp_path: Path) -
     assert not (tmp_path / "stages").exists()
 
 
+def test_a_plan_counts_embedding_once_for_all_that_is_curated_from_a_gallery(data: Path, tmp_path: Path) -> None:
+    elsewhere = recipe(data, **{"store.folder": str(tmp_path / "store")})
+    one = plan(elsewhere, grid(data, "near=curate"), tmp_path)["stages"]["curate"]
+    made = grid(data, "near=curate", "any=curate:strategy=random;size=7")
+    two = plan(elsewhere, made, tmp_path)["stages"]["curate"]
+    assert (one["count"], two["count"]) == (1, 2)
+    assert two["flops"] == one["flops"] > 0
+
+
 def test_a_budget_includes_curating(data: Path, tmp_path: Path) -> None:
     made = grid(data, "near=curate", methods=["agnostic-image"])
     (cell,) = made.cells

@@ -27,7 +27,7 @@ from tutelage.data.samples import Samples
 from tutelage.errors import ModelError, RecipeError
 from tutelage.ledger import Cost
 from tutelage.models.sources import build_encoder
-from tutelage.pipeline import curate
+from tutelage.pipeline import curate, plan_curation
 from tutelage.recipe import Recipe, make_recipe
 from tutelage.report.curated.page import write_curation_page
 from tutelage.run import Stage
@@ -147,6 +147,13 @@ def test_texts_are_embedded_as_each_alone(data: Path) -> None:
     assert found.ids == list("abcde")
     assert cost.images == 5
     assert cost.flops > 0
+
+
+def test_a_plan_counts_what_is_not_embedded_yet(data: Path, stage: Stage, tmp_path: Path) -> None:
+    found, new = (plan_curation(recipe(data, **{"store.folder": str(each)})) for each in (data / "store", tmp_path))
+    assert (found["gallery"], found["left"]) == (34, 0)
+    assert new["left"] == 34
+    assert new["flops"] > found["flops"]
 
 
 def test_a_changed_copy_has_most_of_the_words_in_order() -> None:

@@ -125,10 +125,9 @@ def _planned(found: Mapping[str, Any]) -> RenderableType:
         table.add_row(stage_title(name), whole(each["count"]), duration(each["seconds"]), flops(each["flops"]))
     table.add_row("All", "", duration(found["seconds"]), flops(found["flops"]), style="bold")
     done = f", {whole(found['finished'])} of them finished" if found["finished"] else ""
-    curating = found["to_curate"]
     return Group(
         table,
         "",
         Text(f"{plural(found['cells'], 'cell')}{done}. What cells have in common runs once for all of them."),
-        *([Text(f"Curating {plural(curating, 'transfer set')} comes on top.")] if curating else []),
+        *([Text("Curating is counted without the trainings that try sizes.")] if found["to_curate"] else []),
     )

@@ -36,6 +36,9 @@ def curate(
     engine: Annotated[
         Engine, typer.Option(help="What embeds and searches the gallery: this process, or a Ray cluster.")
     ] = Engine.LOCAL,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only predict what embedding takes, from a few of the gallery's images.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; a name under runs/ if not given.")] = None,
     max_gb: Annotated[float | None, typer.Option(help="Most that embeddings and the like may take, in GB.")] = None,
     settings: Annotated[
@@ -46,6 +49,7 @@ def curate(
     """Retrieve a transfer set from a gallery: what resembles your labeled images, without duplicates and leaks."""
     from tutelage.api import curate as curate_alone
     from tutelage.cli.console import Bars, err_console, print_json
+    from tutelage.pipeline import plan_curation
     from tutelage.recipe import load_recipe, overrides
     from tutelage.report.curated.terminal import show_curation
 
@@ -55,6 +59,13 @@ def curate(
     given |= overrides({}, max_gb=max_gb, settings=settings)
     made = load_recipe(recipe, given)
     console = err_console()
+    if plan:
+        planned = plan_curation(made)
+        if as_json:
+            print_json(planned)
+        else:
+            console.print(_planned(planned, made.modality), markup=False, highlight=False)
+        return
     found = curate_alone(made, out=out, progress=Bars(console), engine="ray" if engine is Engine.RAY else "local")
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes started by torchrun, one speaks
@@ -63,6 +74,19 @@ def curate(
         return
     show_curation(console, found.path.parent)
     console.print(f"\n{_going_on(recipe, out, given)}", markup=False, highlight=False)
+
+
+def _planned(found: Mapping[str, Any], one: str) -> str:
+    from tutelage.report.numbers import duration, flops, plural, whole
+
+    embedded = f", {whole(found['gallery'] - found['left'])} of them embedded already" * (
+        found["left"] < found["gallery"]
+    )
+    return (
+        f"{plural(found['gallery'], one)} in the gallery{embedded}. Embedding the rest, and {whole(found['beside'])} "
+        f"others (the task's, and copies that thresholds are found by), takes about {duration(found['seconds'])}, "
+        f"{flops(found['flops'])}FLOP; searching and trainings that try sizes come on top."
+    )
 
 
 def _going_on(recipe: Path, out: Path | None, given: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
     Returns:
         Plain data: ``cells`` (how many) and how many of them are ``finished``; ``stages``: of each kind that is still
         to be run the ``count`` and what they cost together (``seconds``, ``flops``); ``seconds``, ``flops`` in all,
-        without curating the transfer sets that are still ``to_curate`` (how many).
+        embedding for the transfer sets that are still ``to_curate`` (how many) counted, their quick trainings not.
 
     Raises:
         TutelageError: Something asked for cannot be done at all.
@@ -97,7 +97,12 @@ def plan(recipe: Recipe, grid: Grid, folder: Path) -> dict[str, Any]:
         finished = 0
         for cell in grid.in_turn():
             speeds = layout.speeds(cell)
-            planned = PlannedStages(folder, missing=missing, made_up=lambda name, inputs: counts.update([name]))
+
+            def to_curate(name: str, inputs: Mapping[str, Any], cell: Cell = cell) -> None:
+                counts[name] += 1
+                costs[name] = total((costs.get(name, NOTHING), layout.curation_cost(cell)))
+
+            planned = PlannedStages(folder, missing=missing, made_up=to_curate)
             job = layout.job(cell, planned, Quiet())
 
             def made_up(name: str, inputs: Mapping[str, Any], job: Job = job, speeds: Speeds = speeds) -> None:

@@ -15,6 +15,8 @@ from tutelage.comparison.speeds import Speeds, measure_speeds
 from tutelage.comparison.table import BEST, Cell, Spent
 from tutelage.comparison.timed import Models, Timed, Use, read_timed, timed, uses, write_timed
 from tutelage.comparison.variants import blaming
+from tutelage.curation.embedder import Place
+from tutelage.curation.forecast import CurationForecast
 from tutelage.curation.settings import CurateSettings
 from tutelage.curation.stage import assumed, check_gallery, check_queries, curate, curated
 from tutelage.data.prepare import PreparedData, draw_labels, read_parts, sampled_sizes
@@ -91,6 +93,8 @@ class Layout:
         self._check_models(self._recipe)
         self._folder, self._here = folder, here
         self._timed: Timed = []
+        root, most = recipe.store.root(folder), recipe.store.max_bytes
+        self._forecast = CurationForecast(Place(root, most, here.device, Quiet()))
 
     @property
     def _any(self) -> PreparedData:
@@ -114,6 +118,13 @@ class Layout:
 
     def _drawn_data(self, cell: Cell) -> PreparedData:
         return draw_labels(self._whole(cell), cell.labels, seed=cell.seed)
+
+    def curation_cost(self, cell: Cell) -> Spent:
+        """Return what curating a cell's transfer set will cost; what it shares with those before is counted there."""
+        curating = self._curating(cell)
+        assert curating is not None
+        found = self._forecast.of(curating, self._drawn_data(cell))
+        return Spent(found.seconds, found.flops)
 
     def _curations(self) -> list[Cell]:
         """Return a cell of each transfer set that is curated, of each number of labels and each seed."""

@@ -13,12 +13,14 @@ import numpy.typing as npt
 import torch
 
 from tutelage.curation.crops import Cutting
-from tutelage.curation.embeddings import Embeddings, embed_gallery, embed_samples
+from tutelage.curation.embed import embed
+from tutelage.curation.embeddings import Embeddings, embed_gallery, embed_samples, unembedded
 from tutelage.curation.neighbors import FloatArray, Neighbors
 from tutelage.curation.queries import embed_texts
 from tutelage.curation.search import search
 from tutelage.curation.settings import CurateSettings
 from tutelage.data.samples import Samples
+from tutelage.errors import DataError
 from tutelage.ledger import Cost
 from tutelage.models.model import Encoder
 from tutelage.models.preprocess import modality_of
@@ -26,9 +28,13 @@ from tutelage.models.sizes import native_size
 from tutelage.models.sources import build_encoder
 from tutelage.models.text_settings import TextSettings
 from tutelage.progress import Progress
+from tutelage.training.stopwatch import median_seconds
 from tutelage.views.settings import ViewSettings
 
 WHOLE = Cutting()
+
+SECONDS = 0.5
+"""Time that measuring may take, besides its first turns."""
 
 EngineName = Literal["local", "ray"]
 
@@ -119,6 +125,25 @@ class Embedder:
             asked = Samples(tuple(map(str, range(len(texts)))), texts=list(texts), origin="the prompts")
             return tuple(each.astype(np.float32) for each in self.vectors(asked, "embed the prompts"))
         return embed_texts(self.names, texts, self._place.device, self.cost)
+
+    def unembedded(self, gallery: str | Samples, cutting: Cutting) -> tuple[int, dict[str, int]]:
+        """Return what is still to be embedded (see :func:`tutelage.curation.embeddings.unembedded`)."""
+        return unembedded(self._place.root, gallery, self._encoders, cutting)
+
+    def one(self, samples: Samples, cutting: Cutting) -> Cost:
+        """Return what embedding one sample costs, from a few that are embedded here and not kept.
+
+        Raises:
+            DataError: None of them can be decoded.
+        """
+        for encoder in self._encoders:
+            encoder.eval()
+        cost = Cost()
+        found = embed([samples], self._encoders, cutting, cost=cost)
+        if not found.ids:
+            raise DataError(f"{samples.origin}: none of its first {len(samples)} can be used; is it the right place?")
+        seconds = median_seconds(lambda: embed([samples], self._encoders, cutting), SECONDS)
+        return Cost(seconds=seconds / len(found.ids), images=1, flops=cost.flops / len(found.ids))
 
     def _counted(self, embed: Callable[[], Embeddings]) -> Embeddings:
         began = time.perf_counter()

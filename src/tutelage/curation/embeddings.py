@@ -35,7 +35,7 @@ from tutelage.models.model import Encoder, Head, Model
 from tutelage.models.preprocess import modality_of
 from tutelage.progress import Progress
 from tutelage.store.budget import Budget
-from tutelage.store.folder import Store
+from tutelage.store.folder import Store, finished_shards
 from tutelage.store.packs import PACKING
 from tutelage.store.settings import GB
 from tutelage.store.shelf import Shelf
@@ -44,6 +44,9 @@ from tutelage.views.policy import SCHEME
 
 EMBEDDINGS = 1
 """Version of what a shard of embeddings is."""
+
+STORE = "embeddings"
+"""What begins the names of their stores."""
 
 SHARD_BYTES = 64 << 20
 """About how large a shard is."""
@@ -244,8 +247,7 @@ def _embedded(
     modality = modality_of(encoders[0].preprocess)
     for encoder in encoders:
         check_reads(encoder, modality)
-    item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
-    images = max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
+    item, images = _sizes(encoders, cutting)
     plan = {name_of(piece): len(piece) for piece in cut(images)}
     computed = engine.connected() if engine else nullcontext(computes_in(next(encoders[0].parameters()).device))
     modes = [encoder.training for encoder in encoders]
@@ -253,7 +255,7 @@ def _embedded(
         for encoder in encoders:
             encoder.eval()
         with computed as kind:
-            store = Store(root, "embeddings", _identity(encoders, cutting, kind))
+            store = Store(root, STORE, _identity(encoders, cutting, kind))
             work = Work(store.shelf, Listing(where, partial(cut, images)), encoders, cutting)
             store.collect(
                 list(plan),
@@ -274,11 +276,42 @@ def _embedded(
         )
     made = Embeddings(store, list(plan), cutting)
     if not len(made):
-        told = in_words(summarize(made.problems())["counts"])
-        raise DataError(
-            f"{where}: holds no {modality} that can be {'decoded' if modality == 'image' else 'read'} ({told or 'it is empty'}); is it the right place?"
-        )
+        told = in_words(summarize(made.problems())["counts"]) or "it is empty"
+        possible = "decoded" if modality == "image" else "read"
+        raise DataError(f"{where}: holds no {modality} that can be {possible} ({told}); is it the right place?")
     return made
+
+
+def unembedded(
+    root: Path, gallery: str | Samples, encoders: Sequence[Encoder], cutting: Cutting
+) -> tuple[int, dict[str, int]]:
+    """Return how many samples a gallery has, and of those that are not embedded yet how many there are in each shard.
+
+    Nothing is embedded, and no store is made.
+
+    Args:
+        root: Folder of all stores.
+        gallery: Its place, as for :func:`embed_gallery`, or samples that are at hand.
+        encoders: On one device.
+        cutting: What of each image is an item.
+
+    Raises:
+        DataError: The gallery is missing or damaged.
+        RunError: The store cannot be opened.
+    """
+    _, images = _sizes(encoders, cutting)
+    modality = modality_of(encoders[0].preprocess)
+    cut = pieces(gallery, images, modality=modality) if isinstance(gallery, str) else pieces_of(gallery, images)
+    plan = {name_of(piece): len(piece) for piece in cut}
+    kind = computes_in(next(encoders[0].parameters()).device)
+    done = finished_shards(root, STORE, _identity(encoders, cutting, kind))
+    return sum(plan.values()), {name: count for name, count in plan.items() if name not in done}
+
+
+def _sizes(encoders: Sequence[Encoder], cutting: Cutting) -> tuple[int, int]:
+    """Return the bytes of an item, and how many images a shard has."""
+    item = 2 * sum(encoder.widths[output_of(encoder)] for encoder in encoders) + _BESIDE
+    return item, max(1, min(MOST_IMAGES, SHARD_BYTES // (item * cutting.count)))
 
 
 class _Vectors(Sequence[npt.NDArray[np.float16]]):

@@ -24,7 +24,7 @@ from tutelage.errors import RunError
 from tutelage.ledger import Cost
 from tutelage.progress import Progress
 from tutelage.run import fingerprint_of
-from tutelage.store.budget import USED, Budget, lock
+from tutelage.store.budget import MANIFEST, USED, Budget, lock
 from tutelage.store.manifest import SCHEMA, Manifest, summed
 from tutelage.store.shards import Content, Shard, ShardError, checksum, open_shard
 from tutelage.store.shelf import Shelf
@@ -64,8 +64,7 @@ class Store:
 
     def __init__(self, root: Path, kind: str, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
-        self._fingerprint = fingerprint_of({"schema": SCHEMA, "kind": kind, "identity": self.identity})
-        self.folder = root / f"{kind}-{self._fingerprint[:24]}"
+        self._fingerprint, self.folder = _place(root, kind, self.identity)
         self.shelf = Shelf(self.folder.absolute(), self._fingerprint)
         self.found_damaged: list[str] = []
         self._manifest = Manifest(self.folder, self._fingerprint, {"kind": kind, "identity": self.identity})
@@ -74,6 +73,11 @@ class Store:
 
     def __contains__(self, name: str) -> bool:
         return name in self._manifest.shards
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all finished shards."""
+        return list(self._manifest.shards)
 
     @property
     def cost(self) -> Cost:
@@ -244,6 +248,24 @@ class Store:
                 progress.say(f"{self.folder}: another process is building this; waiting for it")
                 fcntl.flock(building, fcntl.LOCK_EX)
             yield
+
+
+def finished_shards(root: Path, kind: str, identity: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of a store's finished shards; where there is no such store, none is made.
+
+    Raises:
+        RunError: It cannot be opened, or was made by a newer version.
+    """
+    if not (_place(root, kind, identity)[1] / MANIFEST).exists():
+        return frozenset()
+    store = Store(root, kind, identity)
+    return frozenset(store.names)
+
+
+def _place(root: Path, kind: str, identity: Mapping[str, Any]) -> tuple[str, Path]:
+    """Return a store's fingerprint and folder."""
+    fingerprint = fingerprint_of({"schema": SCHEMA, "kind": kind, "identity": dict(identity)})
+    return fingerprint, root / f"{kind}-{fingerprint[:24]}"
 
 
 def _hold(folder: Path) -> int:
