@@ -50,7 +50,7 @@ def main() -> None:
 
     from tutelage.cli.console import Bars, err_console
     from tutelage.pipeline import run
-    from tutelage.recipe import make_recipe
+    from tutelage.recipe_reading import make_recipe
 
     bars = Bars(err_console())
     found = [

@@ -31,7 +31,7 @@ from side_by_side import machine
 from tutelage.cli.console import Bars, err_console
 from tutelage.cli.demo import DEMO
 from tutelage.pipeline import run
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import write_json
 
 VIEWS = ("live", 1, 2, 4, 8, 16)

@@ -11,7 +11,8 @@ import pytest
 import tutelage
 from tutelage.errors import DataError, RecipeError, UnknownNameError
 from tutelage.evaluation.results import Result
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 
 GIVEN: dict[str, Any] = {"labeled": "digits", "teacher": "bundled:efficientnet-lite0", "student": "timm:lcnet_050"}

@@ -23,7 +23,8 @@ from tutelage.models import build_encoder
 from tutelage.models.preprocess import PairPreprocess
 from tutelage.models.weights import load_weights
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage, open_run
 from tutelage.training.distributed import World
 

@@ -22,7 +22,8 @@ from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
 from tutelage.pipeline import cache, plan_cache, run
 from tutelage.progress import Quiet, Update
-from tutelage.recipe import Recipe, load_recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import load_recipe, make_recipe
 
 ADAPTED = ["adapt-probe", "adapt-finetune", "adapt"]
 TAUGHT = ["targets", "distill"]

@@ -12,7 +12,8 @@ from tests.models.tiny_clips import tiny_clip
 
 from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
-from tutelage.recipe import Recipe, load_recipe, make_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import load_recipe, make_recipe, parse_setting
 from tutelage.views.settings import ViewSettings
 
 MINIMAL: dict[str, Any] = {

@@ -21,7 +21,8 @@ from tutelage.evaluation.results import Result
 from tutelage.methods import METHODS
 from tutelage.pipeline import cache, plan_cache, run
 from tutelage.ranking.rank import rank
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 NAMES = ("ground", "red", "blue")
 DENSE = [name for name, method in METHODS.items() if method.dense and method.pairing is None]

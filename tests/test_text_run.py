@@ -10,7 +10,7 @@ import pytest
 
 from tutelage import pipeline
 from tutelage.errors import ModelError, RecipeError
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 
 SUBJECTS = {"food": ("soup", "bread", "cheese", "apples"), "weather": ("rain", "snow", "storm", "sunshine")}
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from tutelage.export.predict import LoadedModel as LoadedModel
     from tutelage.export.predict import Prediction as Prediction
     from tutelage.recipe import Recipe as Recipe
-    from tutelage.recipe import load_recipe as load_recipe
-    from tutelage.recipe import make_recipe as make_recipe
+    from tutelage.recipe_reading import load_recipe as load_recipe
+    from tutelage.recipe_reading import make_recipe as make_recipe
 
 # Where each public name lives; imported when first asked for, so that `tutelage --help` need not wait for torch.
 _PUBLIC = {
@@ -58,8 +58,8 @@ _PUBLIC = {
     "compare": "tutelage.api",
     "curate": "tutelage.api",
     "load_model": "tutelage.export.folder",
-    "load_recipe": "tutelage.recipe",
-    "make_recipe": "tutelage.recipe",
+    "load_recipe": "tutelage.recipe_reading",
+    "make_recipe": "tutelage.recipe_reading",
     "rank": "tutelage.api",
     "transfer": "tutelage.api",
     "verdicts": "tutelage.comparison.verdict",

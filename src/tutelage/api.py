@@ -21,7 +21,8 @@ from tutelage.progress import Progress
 from tutelage.ranking.rank import any_teacher
 from tutelage.ranking.rank import rank as rank_candidates
 from tutelage.ranking.ranking import Ranking
-from tutelage.recipe import Recipe, headline, load_recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import headline, load_recipe, make_recipe
 from tutelage.report.curated.page import write_curation_page
 
 

@@ -14,7 +14,7 @@ from tutelage.analysis.inference import inference_times
 from tutelage.analysis.overhead import training_overhead
 from tutelage.evaluation.results import Result
 from tutelage.pipeline import run
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 
 
 @pytest.fixture(scope="module", autouse=True)

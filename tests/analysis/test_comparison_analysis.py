@@ -13,7 +13,8 @@ from tutelage.analysis.of_comparison import ComparisonAnalysis
 from tutelage.comparison.table import Comparison, write_comparison
 from tutelage.errors import RunError
 from tutelage.ranking.rank import rank
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 TEACHERS = {
     "color": {},

@@ -12,7 +12,7 @@ from tutelage.analysis.analyze import analyze, as_data
 from tutelage.analysis.of_run import PARTS, RunAnalysis, parts_left_out
 from tutelage.errors import RunError
 from tutelage.evaluation.results import Result
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 
 
 @pytest.fixture(scope="module")

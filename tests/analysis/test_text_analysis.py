@@ -12,7 +12,8 @@ from tutelage.analysis.analyze import analyze
 from tutelage.analysis.of_run import RunAnalysis
 from tutelage.pipeline import run
 from tutelage.ranking.rank import rank
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.comparison.two_colors import two_colors
 
-from tutelage.recipe import load_recipe, overrides
+from tutelage.recipe_reading import load_recipe, overrides
 
 if TYPE_CHECKING:
     from conftest import Command

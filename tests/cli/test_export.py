@@ -10,7 +10,7 @@ import pytest
 
 from tutelage.export.web_runtime import FILES
 from tutelage.pipeline import run
-from tutelage.recipe import load_recipe, make_recipe
+from tutelage.recipe_reading import load_recipe, make_recipe
 
 Command = Callable[..., Any]
 Make = Callable[..., Path]

@@ -69,7 +69,7 @@ def test_a_candidate_that_is_named_twice_is_one_line_and_2(tutelage: Command) ->
 
 def test_two_encoders_go_on_with_a_method_that_takes_both(recipe: Path) -> None:
     from tutelage.cli.rank import next_command
-    from tutelage.recipe import load_recipe, parse_setting
+    from tutelage.recipe_reading import load_recipe, parse_setting
 
     command = shlex.split(next_command(recipe, "toy:a+toy:b", []))
     setting = command[command.index("--set") + 1]

@@ -10,7 +10,8 @@ import yaml
 from PIL import Image
 
 from tutelage.evaluation.results import Result
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 if TYPE_CHECKING:
     from conftest import Command

@@ -23,7 +23,8 @@ from tutelage.comparison.stages import PlannedStages
 from tutelage.comparison.table import Comparison, Outcome, read_comparison
 from tutelage.errors import RecipeError, RunError, TrainingError
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run
 from tutelage.training.distributed import world
 

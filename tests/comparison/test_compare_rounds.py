@@ -19,7 +19,8 @@ from tutelage.comparison.table import Comparison, Outcome
 from tutelage.comparison.verdict import WITHOUT_TEACHER
 from tutelage.methods import METHODS
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run
 from tutelage.training.distributed import world
 

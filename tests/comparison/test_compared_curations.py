@@ -18,7 +18,8 @@ from tutelage.comparison.table import Comparison
 from tutelage.curation.settings import CurateSettings
 from tutelage.errors import RecipeError
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import read_manifest
 from tutelage.training.distributed import world
 

@@ -19,7 +19,8 @@ from tutelage.comparison.layout import Layout
 from tutelage.comparison.table import Comparison
 from tutelage.errors import ModelError
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run
 from tutelage.training.distributed import world
 

@@ -8,7 +8,8 @@ from tutelage.comparison.forecast import times, total, within
 from tutelage.comparison.grid import Budget
 from tutelage.comparison.table import Spent
 from tutelage.errors import RecipeError
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 def with_epochs(epochs: int) -> tuple[Recipe, Spent]:

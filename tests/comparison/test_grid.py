@@ -8,7 +8,8 @@ import pytest
 
 from tutelage.comparison.grid import Grid, make_grid, recipe_of
 from tutelage.errors import RecipeError, UnknownNameError
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 def recipe(**changes: Any) -> Recipe:

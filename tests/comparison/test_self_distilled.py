@@ -16,7 +16,8 @@ from tutelage.comparison.grid import Grid, make_grid
 from tutelage.comparison.layout import Layout
 from tutelage.comparison.table import Comparison
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run
 from tutelage.training.distributed import world
 

@@ -10,7 +10,8 @@ from tutelage.checks import check
 from tutelage.curation.embedder import encoder_size
 from tutelage.curation.settings import CurateSettings
 from tutelage.errors import ModelError, RecipeError, UnknownNameError
-from tutelage.recipe import Recipe, make_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe, parse_setting
 from tutelage.views.settings import ViewSettings
 
 ENCODER = "bundled:efficientnet-lite0"

@@ -26,7 +26,8 @@ from tutelage.data.images import decode
 from tutelage.data.readers import read_samples
 from tutelage.errors import RecipeError
 from tutelage.pipeline import curate
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 
 ENCODER = "bundled:efficientnet-lite0"

@@ -28,7 +28,8 @@ from tutelage.errors import ModelError, RecipeError
 from tutelage.ledger import Cost
 from tutelage.models.sources import build_encoder
 from tutelage.pipeline import curate, plan_curation
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.report.curated.page import write_curation_page
 from tutelage.run import Stage
 from tutelage.runtime.texts import SEPARATOR

@@ -20,7 +20,8 @@ from tutelage.data.samples import CutOut
 from tutelage.errors import RecipeError
 from tutelage.ledger import Cost
 from tutelage.pipeline import curate
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 from tutelage.training.loop import train
 from tutelage.training.phase import Phase

@@ -27,7 +27,7 @@ from tutelage.data.samples import ImageSource, Samples, Stored
 from tutelage.data.settings import DataSettings
 from tutelage.errors import DataError
 from tutelage.pipeline import _keep_read as keep_read
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import open_run
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from tutelage.export import stage as stages
 from tutelage.export.int8 import Agreement
 from tutelage.pipeline import run
 from tutelage.progress import Quiet
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 @pytest.fixture(scope="module")

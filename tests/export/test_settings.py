@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tutelage.errors import RecipeError, UnknownNameError
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 
 RECIPE = {"data": {"labeled": "digits"}, "student": "timm:test_resnet", "method": "scratch"}
 

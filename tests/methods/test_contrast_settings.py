@@ -17,7 +17,7 @@ from tutelage.methods.contrast import ContrastSettings, bank_memory, candidates,
 from tutelage.methods.distill import DistillSettings
 from tutelage.methods.lessons import LESSONS
 from tutelage.methods.targets import transfer_loader
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 from tutelage.training.loop import train
 

@@ -24,7 +24,7 @@ from tutelage.errors import ModelError, RecipeError, UnknownNameError
 from tutelage.methods.pairs import ClipSettings, TextSettings, pair_loader
 from tutelage.models.preprocess import PairInputs
 from tutelage.pipeline import run_method
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 
 SHAPES = ("square", "stripes", "frame")

@@ -25,7 +25,7 @@ from tutelage.methods.pseudo_label import check_unlabeled, found_in_rounds, roun
 from tutelage.methods.rounds import Round
 from tutelage.pipeline import run, run_method
 from tutelage.progress import Quiet, Update
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 from tutelage.training import loop
 from tutelage.training.loop import Trained, train

@@ -33,7 +33,7 @@ from tutelage.methods.self_distill import (
 from tutelage.objectives.self_distillation import PrototypeHead, SelfDistillation
 from tutelage.pipeline import run_method
 from tutelage.progress import Quiet
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Stage
 from tutelage.training.loop import Trained, train
 from tutelage.views import ViewPolicy

@@ -16,7 +16,7 @@ from tutelage.methods.job import Job
 from tutelage.models.model import LinearHead, Model
 from tutelage.pipeline import run_method
 from tutelage.progress import Progress, Quiet
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run, Stage
 from tutelage.store.packs import Packs
 from tutelage.tasks import Classification

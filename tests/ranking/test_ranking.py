@@ -13,7 +13,8 @@ from tutelage.errors import ModelError, RecipeError
 from tutelage.ranking.rank import rank
 from tutelage.ranking.ranking import Ranked, in_order, verdict
 from tutelage.ranking.scores import Scores
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 def ranked(name: str, *accuracies: float, flops: float = 1e9, images: int = 100) -> Ranked:

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from tutelage.methods import METHODS
-from tutelage.recipe import Recipe, load_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import load_recipe, parse_setting
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "vfm_kt"
 PUBLISHED: dict[str, Any] = yaml.safe_load((FOLDER / "published.yaml").read_text())

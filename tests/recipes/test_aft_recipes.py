@@ -30,7 +30,8 @@ from tutelage.methods import METHODS
 from tutelage.methods.regularizers import REGULARIZERS
 from tutelage.models import build_encoder
 from tutelage.models.templates import TEMPLATES
-from tutelage.recipe import Recipe, load_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import load_recipe, parse_setting
 from tutelage.runtime.texts import TEXT_PAIR, parts
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "aft"

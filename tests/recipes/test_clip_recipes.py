@@ -18,7 +18,7 @@ from PIL import Image
 
 from tutelage.checks import check
 from tutelage.methods import METHODS
-from tutelage.recipe import headline, load_recipe, parse_setting
+from tutelage.recipe_reading import headline, load_recipe, parse_setting
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "vfm_kt" / "clip"
 PAIRS = {"cc3m": "cc3m_pairs", "yfcc15m": "yfcc15m", "datacomp": "datacomp_small/shards"}

@@ -32,7 +32,7 @@ from tutelage.methods import METHODS
 from tutelage.methods.labeling import unlabeled_rows
 from tutelage.models import build_encoder
 from tutelage.models.model import Model
-from tutelage.recipe import headline, load_recipe
+from tutelage.recipe_reading import headline, load_recipe
 from tutelage.tasks import TASKS
 
 

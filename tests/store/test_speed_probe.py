@@ -12,7 +12,7 @@ from tutelage.methods.job import Job
 from tutelage.models.model import LinearHead, Model
 from tutelage.models.outputs import Outputs
 from tutelage.progress import Quiet
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.run import Run
 from tutelage.store.packs import Packs
 from tutelage.store.probe import probe

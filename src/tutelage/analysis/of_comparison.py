@@ -25,7 +25,8 @@ from tutelage.comparison.table import Comparison, read_comparison
 from tutelage.errors import RunError
 from tutelage.methods import METHODS
 from tutelage.progress import Progress
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 from tutelage.training.distributed import world
 
 

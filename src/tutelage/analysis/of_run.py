@@ -26,7 +26,8 @@ from tutelage.models.outputs import Outputs
 from tutelage.models.weights import load_weights
 from tutelage.objectives import AdaptiveFeatures
 from tutelage.progress import Progress
-from tutelage.recipe import Recipe, load_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import load_recipe
 
 LEARNS = "aft"
 """The method that learns what features are worth."""

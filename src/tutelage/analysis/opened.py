@@ -14,7 +14,7 @@ from tutelage.errors import RunError
 from tutelage.methods.job import Job
 from tutelage.pipeline import make_job, run_method
 from tutelage.progress import Progress
-from tutelage.recipe import load_recipe
+from tutelage.recipe_reading import load_recipe
 from tutelage.report.finished import read_run
 from tutelage.run import MANIFEST, Outputs, Run, Stage, Work, read_manifest, stage_fingerprint
 from tutelage.training.distributed import world

@@ -10,7 +10,8 @@ import yaml
 from tutelage.comparison.table import Comparison
 from tutelage.errors import RunError
 from tutelage.methods.regularizers import RegularizeSettings
-from tutelage.recipe import Recipe, make_recipe
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe
 
 
 def variant_recipes(comparison: Comparison, folder: Path) -> dict[str, Recipe]:

@@ -27,7 +27,7 @@ def cache(
     """Run the teacher once over a few views of each unlabeled image, so that distilling needs it no more."""
     from tutelage.cli.console import Bars, err_console, print_json
     from tutelage.pipeline import cache, plan_cache
-    from tutelage.recipe import load_recipe, overrides
+    from tutelage.recipe_reading import load_recipe, overrides
 
     made = load_recipe(recipe, overrides({}, max_gb=max_gb, settings=settings))
     console = err_console()

@@ -65,7 +65,7 @@ def compare(
     from tutelage.comparison.compare import plan as predict
     from tutelage.comparison.grid import make_grid
     from tutelage.comparison.variants import parse_variants
-    from tutelage.recipe import load_recipe, overrides
+    from tutelage.recipe_reading import load_recipe, overrides
 
     made = load_recipe(recipe, overrides({}, max_gb=max_gb, settings=settings))
     grid = make_grid(

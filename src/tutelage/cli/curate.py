@@ -50,7 +50,7 @@ def curate(
     from tutelage.api import curate as curate_alone
     from tutelage.cli.console import Bars, err_console, print_json
     from tutelage.pipeline import plan_curation
-    from tutelage.recipe import load_recipe, overrides
+    from tutelage.recipe_reading import load_recipe, overrides
     from tutelage.report.curated.terminal import show_curation
 
     count = int(size) if size is not None and size.isdecimal() else size

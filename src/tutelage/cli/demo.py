@@ -29,6 +29,6 @@ def demo(
 ) -> None:
     """Make a small digit reader from 50 labels, and train the same one from scratch to see the difference."""
     from tutelage.cli.transfer import run_and_show
-    from tutelage.recipe import make_recipe
+    from tutelage.recipe_reading import make_recipe
 
     run_and_show(make_recipe(DEMO, {"seed": seed}), out or Path(f"runs/demo-s{seed}"), as_json=as_json)

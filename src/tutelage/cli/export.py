@@ -56,7 +56,7 @@ def _checked(run: Path, asked: tuple[str, ...], out: Path | None, *, latency: bo
     """Return the run's recipe with what is asked for added, after all that can be checked at once."""
     from tutelage.errors import RunError, UnknownNameError
     from tutelage.export import EXPORTERS
-    from tutelage.recipe import load_recipe
+    from tutelage.recipe_reading import load_recipe
 
     for name in asked:
         if name != WEB and name not in EXPORTERS:

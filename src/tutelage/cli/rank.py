@@ -33,7 +33,7 @@ def rank(
     """Rank pretrained teachers on your labels by linear probe, nearest neighbors and LogME: minutes, no training."""
     from tutelage.cli.console import Bars, err_console, print_json
     from tutelage.ranking.rank import any_teacher, rank
-    from tutelage.recipe import load_recipe, overrides
+    from tutelage.recipe_reading import load_recipe, overrides
 
     candidates = [name.strip() for name in teachers.split(",") if name.strip()]
     given = overrides({"labeled": labeled, "labels": labels}, settings=settings)

@@ -43,7 +43,7 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Make a small model from a teacher, a few labels and unlabeled images; resumes where it was interrupted."""
-    from tutelage.recipe import load_recipe, make_recipe, overrides
+    from tutelage.recipe_reading import load_recipe, make_recipe, overrides
 
     flags = {
         "task": task,

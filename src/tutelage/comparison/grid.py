@@ -14,7 +14,8 @@ from tutelage.errors import RecipeError, UnknownNameError
 from tutelage.methods import METHODS
 from tutelage.methods.pretraining import PRETRAINING
 from tutelage.models.sources import is_path
-from tutelage.recipe import Recipe, make_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe, parse_setting
 
 Start = Literal["random", "pretrained"]
 

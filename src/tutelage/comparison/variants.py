@@ -9,7 +9,8 @@ from typing import Any
 
 from tutelage.errors import RecipeError, TutelageError, UnknownNameError
 from tutelage.methods.pretraining import PRETRAINING
-from tutelage.recipe import Recipe, make_recipe, parse_setting
+from tutelage.recipe import Recipe
+from tutelage.recipe_reading import make_recipe, parse_setting
 
 AXES = {
     "method": "--methods",

@@ -14,7 +14,7 @@ from tutelage.export import save_model
 from tutelage.models.model import LinearHead, Model, weight_hash
 from tutelage.models.preprocess import ImagePreprocess
 from tutelage.models.sources import build_encoder, check_name
-from tutelage.recipe import make_recipe
+from tutelage.recipe_reading import make_recipe
 
 
 @pytest.fixture
