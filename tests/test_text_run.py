@@ -89,3 +89,11 @@ def test_a_method_of_images_is_refused_and_those_of_texts_are_named(tables: Path
 def test_what_only_images_have_is_refused(tables: Path, views: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=f"views.{next(iter(views))}: the student reads texts"):
         pipeline.check(recipe(tables, "scratch", views=views))
+
+
+def test_what_a_teacher_says_of_texts_is_stored_once_for_all_seeds(tables: Path, tmp_path: Path) -> None:
+    store = {"store": {"folder": str(tmp_path / "store")}, "distill": {"epochs": 2, "targets": "cached"}}
+    for seed in (0, 1):
+        pipeline.cache(recipe(tables, "agnostic-text", seed=seed, **store), tmp_path / str(seed))
+    reused = [json.loads(next((tmp_path / str(seed)).glob("*-targets/stage.json")).read_text()) for seed in (0, 1)]
+    assert [stage["results"]["reused"] for stage in reused] == [False, True]

@@ -149,7 +149,7 @@ def _build(job: Job, spec: TargetSpec, loader: Loader, teacher: Model) -> Cached
 
 def _spec(job: Job, loader: Loader, teacher: Mapping[str, Any], width: int) -> TargetSpec:
     outputs = {DEFAULT_GROUP: {"features": StoredOutput(FLOAT16, (width,))}}
-    return target_spec(teacher, loader, outputs, seed=job.recipe.seed, device=job.world.device)
+    return target_spec(teacher, loader, outputs, seed=job.view_seed, device=job.world.device)
 
 
 def _loader(job: Job) -> Loader:

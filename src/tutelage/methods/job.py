@@ -85,6 +85,11 @@ class Job:
         """What the samples are, which is what the student reads."""
         return self.recipe.modality
 
+    @property
+    def view_seed(self) -> int:
+        """Seed of the views that what is stored of a sample belongs to; a text has one view, whatever the seed."""
+        return 0 if self.modality == "text" else self.recipe.seed
+
     def plain(self) -> Job:
         """Return the job of a pretraining that knows nothing of the task.
 

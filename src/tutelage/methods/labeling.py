@@ -23,6 +23,7 @@ from tutelage.errors import RunError
 from tutelage.ledger import Cost, measured
 from tutelage.methods.job import Job
 from tutelage.models.model import Model
+from tutelage.models.preprocess import TEXTUAL
 from tutelage.run import write_whole
 
 PART = 8192
@@ -102,7 +103,7 @@ def label_images(job: Job, model: Model, rows: IntArray, folder: Path, cost: Cos
     parts = [rows[start : start + PART] for start in range(0, len(rows), PART)]
     found = [_file(folder, number).exists() for number in range(len(parts))]
     job.world.barrier()  # before any is written, all have looked
-    with job.progress.track("label the unlabeled images", len(parts)) as update:
+    with job.progress.track(f"label the unlabeled {TEXTUAL[job.modality]}", len(parts)) as update:
         for number in range(job.world.rank, len(parts), job.world.size):
             if not found[number]:
                 images = job.transfer.subset(parts[number])

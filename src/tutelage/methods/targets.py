@@ -129,7 +129,7 @@ def _spec(job: Job, lesson: Lesson, loader: Loader, teacher: Mapping[str, Any]) 
         job.recipe, lesson, "cached", classes=len(job.labeled.classes), images=len(job.transfer)
     ).forms
     outputs = {name: StoredOutput(forms[name], shape) for name, shape in shapes.items()}
-    return target_spec(teacher, loader, {DEFAULT_GROUP: outputs}, seed=job.recipe.seed, device=job.world.device)
+    return target_spec(teacher, loader, {DEFAULT_GROUP: outputs}, seed=job.view_seed, device=job.world.device)
 
 
 def target_shapes(recipe: Recipe, lesson: Lesson, classes: int) -> Shapes:
