@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tutelage.errors import DataError, ModelError, RecipeError
-from tutelage.runtime import Classifier, inputs, softmax
+from tutelage.runtime import Classifier, batches, inputs, softmax
 from tutelage.runtime.probabilities import ranked
 
 Make = Callable[..., Path]
@@ -143,7 +143,7 @@ def test_a_stream_is_not_read_ahead(run_folder: Path) -> None:
 
 
 def test_large_images_go_in_smaller_batches(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MOST", 2 * 10 * 10 * 3)
+    monkeypatch.setattr(batches, "MOST", 2 * 10 * 10 * 3)
     windows = inputs.Images().windows([noise(10, 10, seed) for seed in range(5)], 64)
     assert [window.count for window in windows] == [2, 2, 1]
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import DataError, ModelError
-from tutelage.runtime.inputs import Picture, Text
+from tutelage.runtime.batches import Picture
+from tutelage.runtime.inputs import Text
 from tutelage.runtime.model import CLASSIFICATION, ExportedModel, Opened
 
 Given = Picture | Text | tuple[Picture, Text]

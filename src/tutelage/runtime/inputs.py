@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from tutelage.data.pixels import decode_pixels
 from tutelage.data.samples import ImageSource, Samples
 from tutelage.errors import DataError, ModelError
+from tutelage.runtime.batches import Failure, Picture, Pixels, alike, batches, by_tokens, decoded, parted, pixels_of
 from tutelage.runtime.texts import TextTokens, cleaned, filled, paired, parts
-
-Picture = str | ImageSource | Image.Image
-"""One image: a file, an encoded file's bytes, pixels, a stored image, or a Pillow image."""
 
 Text = str | tuple[str, str]
 """One text; a pair of sentences is two strings, or one with :data:`tutelage.runtime.texts.SEPARATOR` between them."""
@@ -28,16 +22,8 @@ Text = str | tuple[str, str]
 Kind = Literal["image", "text", "pair"]
 """What a file reads; one that does not say it reads images."""
 
-Pixels = npt.NDArray[np.uint8]
 Feed = dict[str, npt.NDArray[Any]]
 Step = tuple[list[int], Feed]
-Item = TypeVar("Item")
-
-MOST = 64 * 2**20
-"""Bytes of decoded pixels that are gathered for one step; inside the graph each becomes several floats."""
-
-MOST_TOKENS = 8192
-"""Tokens of one step, padding included: attention holds the square of a text's length."""
 
 AHEAD = 8
 """Batches of texts that are gathered, so that texts of about the same length go through the model together."""
@@ -121,10 +107,10 @@ class Images:
 
     def windows(self, given: Iterable[Picture], batch_size: int) -> Iterator[Window]:
         """Yield as many images as go through the model together, decoded."""
-        decoded = _decoded(given, _pixels, self._workers)
-        for batch in _batches(decoded, batch_size, lambda pixels: pixels.nbytes):
-            good, failed = _parted(batch)
-            steps = ((rows, self.feed([good[row] for row in rows])) for rows in _alike(good).values())
+        read = decoded(given, pixels_of, self._workers)
+        for batch in batches(read, batch_size, lambda pixels: pixels.nbytes):
+            good, failed = parted(batch)
+            steps = ((rows, self.feed([good[row] for row in rows])) for rows in alike(good).values())
             yield Window(len(batch), failed, steps)
 
     def feed(self, batch: Sequence[Pixels]) -> Feed:
@@ -163,7 +149,7 @@ class Texts:
         """Yield the texts of several batches, as tokens."""
         rest = iter(given)
         while batch := list(itertools.islice(rest, AHEAD * batch_size)):
-            good, failed = _parted([self.read(text) for text in batch])
+            good, failed = parted([self.read(text) for text in batch])
             yield Window(len(batch), failed, self.steps(good, list(good), batch_size))
 
     def read(self, given: Text) -> str | Failure:
@@ -181,7 +167,7 @@ class Texts:
             return
         found = self.tokens.rows([texts[row] for row in rows])
         order = np.argsort(found.lengths, kind="stable")
-        for some in _by_tokens(order, found.lengths, batch_size):
+        for some in by_tokens(order, found.lengths, batch_size):
             yield [rows[place] for place in some.tolist()], found.padded(some)
 
     def feed(self, batch: Sequence[str]) -> Feed:
@@ -222,9 +208,9 @@ class Pairs:
 
     def windows(self, given: Iterable[tuple[Picture, Text]], batch_size: int) -> Iterator[Window]:
         """Yield as many pairs as go through the model together, decoded and as tokens."""
-        decoded = _decoded(given, self._read, self._workers)
-        for batch in _batches(decoded, batch_size, lambda pair: pair[0].nbytes):
-            good, failed = _parted(batch)
+        read = decoded(given, self._read, self._workers)
+        for batch in batches(read, batch_size, lambda pair: pair[0].nbytes):
+            good, failed = parted(batch)
             yield Window(len(batch), failed, self._steps(good, batch_size))
 
     def feed(self, batch: Sequence[tuple[Pixels, str]]) -> Feed:
@@ -237,19 +223,15 @@ class Pairs:
         text = self._texts.read(given)
         if isinstance(text, Failure):
             return text
-        pixels = _pixels(image)
+        pixels = pixels_of(image)
         return pixels if isinstance(pixels, Failure) else (pixels, text)
 
     def _steps(self, good: Mapping[int, tuple[Pixels, str]], batch_size: int) -> Iterator[Step]:
         images = {row: pixels for row, (pixels, _) in good.items()}
         texts = {row: text for row, (_, text) in good.items()}
-        for same in _alike(images).values():
+        for same in alike(images).values():
             for rows, tokens in self._texts.steps(texts, same, batch_size):
                 yield rows, {**self._images.feed([images[row] for row in rows]), **tokens}
-
-
-class Failure(str):
-    """Why a sample cannot be answered."""
 
 
 def inputs_of(file: Path, kind: str, preprocess: Mapping[str, Any], workers: int) -> Inputs:
@@ -302,65 +284,3 @@ def _are_images(given: Any) -> bool:
 def _are_tokens(inputs: Mapping[str, Any]) -> bool:
     whole = all(given.type == "tensor(int64)" and len(given.shape) == 2 for given in inputs.values())
     return whole and "input_ids" in inputs and set(inputs) <= set(TOKENS)
-
-
-def _pixels(image: Picture) -> Pixels | Failure:
-    """Return pixels, or what is wrong with the image."""
-    try:
-        return np.ascontiguousarray(decode_pixels(Path(image) if isinstance(image, str) else image))
-    except DataError as error:
-        return Failure(str(error))
-
-
-def _decoded(given: Iterable[Any], decode: Callable[[Any], Item | Failure], workers: int) -> Iterator[Item | Failure]:
-    """Decode ahead in threads (Pillow lets go of the interpreter), no further than there are threads."""
-    waiting: deque[Future[Item | Failure]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for each in given:
-            waiting.append(pool.submit(decode, each))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _batches(
-    decoded: Iterable[Item | Failure], batch_size: int, size: Callable[[Item], int]
-) -> Iterator[list[Item | Failure]]:
-    """Yield batches; smaller ones where what they hold takes much memory."""
-    batch: list[Item | Failure] = []
-    held = 0
-    for each in decoded:
-        batch.append(each)
-        held += 0 if isinstance(each, Failure) else size(each)
-        if len(batch) >= batch_size or held >= MOST:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
-
-
-def _parted(batch: Sequence[Item | Failure]) -> tuple[dict[int, Item], dict[int, str]]:
-    """Return what can be answered and what cannot, by row."""
-    good = {row: each for row, each in enumerate(batch) if not isinstance(each, Failure)}
-    return good, {row: str(each) for row, each in enumerate(batch) if isinstance(each, Failure)}
-
-
-def _alike(images: Mapping[int, Pixels]) -> dict[tuple[int, ...], list[int]]:
-    """Return the rows of images by their size: a file takes only those of one size at once."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for row, pixels in images.items():
-        found.setdefault(pixels.shape, []).append(row)
-    return found
-
-
-def _by_tokens(
-    order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], batch_size: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut rows, the shortest first, into steps of so many rows and tokens at most; one row always goes."""
-    start = 0
-    for stop in range(1, len(order) + 1):
-        last = stop == len(order)
-        if last or stop - start >= batch_size or (stop + 1 - start) * lengths[order[stop]] > MOST_TOKENS:
-            yield order[start:stop]
-            start = stop

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import DataError, ModelError
-from tutelage.runtime.inputs import Picture
+from tutelage.runtime.batches import Picture
 from tutelage.runtime.model import SEGMENTATION, ExportedModel, Opened, open_file
 from tutelage.runtime.palette import Color, default_palette
 
