@@ -63,7 +63,7 @@ def main() -> None:
                 Contender(name, "onnxruntime", count, open_onnx(path, count, output="mask"), size) for count in counts
             ]
         pixels = np.random.default_rng(0).integers(0, 256, (1, told.size, told.size, 3), dtype=np.uint8)
-        race(contenders, pixels, rounds=told.rounds, turn=told.turn)
+        race(contenders, list(pixels), rounds=told.rounds, turn=told.turn)
     ours, theirs = (
         next(each for each in contenders if each.model == name) for name in (told.student, told.teachers[0])
     )

@@ -171,8 +171,8 @@ class Bare:
         """Take a step."""
         with precision(self.device):
             features = self.model.encoder.encode(tokens, frozenset({"features"})).require("features")
-            loss = nn.functional.cross_entropy(self.model.head.linear(features), targets)
-        loss.backward()
+            loss = nn.functional.cross_entropy(self.model.head(features), targets)
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
