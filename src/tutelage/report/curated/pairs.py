@@ -58,7 +58,7 @@ def _pair(
 
 def _picture(place: Mapping[str, Any], images: Mapping[tuple[str, str], ImageSource]) -> dict[str, Any]:
     """Return a sample's id, and its picture as a ``data:`` address, empty where there is none; or its texts."""
-    found = {"id": place["id"], "address": "", "kind": ""}
+    found: dict[str, Any] = {"id": place["id"], "address": "", "kind": "", "texts": []}
     if "text" in place:
         return {**found, "texts": [cut_text(part) for part in parts(place["text"]) if part is not None]}
     image = images.get((place["source"], place["id"]))
