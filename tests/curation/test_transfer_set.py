@@ -222,7 +222,9 @@ def test_data_are_read_through_once_each(tmp_path: Path, monkeypatch: pytest.Mon
     gallery, labeled = (str(pictures(tmp_path / name, ["a/1.png", "a/2.png"])) for name in ("gallery", "labeled"))
     read: list[str] = []
     stream = gallery_module.stream_samples
-    monkeypatch.setattr(gallery_module, "stream_samples", lambda where: read.append(where) or stream(where))
+    monkeypatch.setattr(
+        gallery_module, "stream_samples", lambda where, **how: read.append(where) or stream(where, **how)
+    )
     samples_of(table(["a/1.png", "a/2.png", "a/2.png"], [gallery, gallery, labeled], queries=1))
     assert sorted(read) == [gallery, labeled]
 
