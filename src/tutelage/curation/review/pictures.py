@@ -97,7 +97,8 @@ class Pictures:
 
     def _make(self, where: Place) -> tuple[bytes, str]:
         if where not in self._images:
-            raise DataError(f"This is no longer in {where[0]}.")
+            what = "text" if any(isinstance(each, str) for each in self._images.values()) else "image"
+            raise DataError(f"This {what} is no longer in {where[0]}.")
         found = self._images[where]
         if isinstance(found, str):
             return found.replace(SEPARATOR, "\n\n").encode("utf-8", "replace"), "text/plain; charset=utf-8"
