@@ -154,7 +154,7 @@ def weights(result: Result) -> Mapping[str, torch.Tensor]:
 
 
 def test_every_method_is_run_here() -> None:
-    assert STAGES.keys() == METHODS.keys()
+    assert STAGES.keys() == {name for name, method in METHODS.items() if "image" in method.reads}
 
 
 def test_a_run_goes_through_its_stages_in_order(finished: Result) -> None:

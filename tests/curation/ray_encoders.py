@@ -14,7 +14,7 @@ from tests.training.tiny_models import TinyEncoder
 
 from tutelage.curation.gallery import Piece, pieces
 from tutelage.data.readers import stream
-from tutelage.models.preprocess import ImagePreprocess
+from tutelage.models.preprocess import ImagePreprocess, Modality
 
 
 class WatchedEncoder(TinyEncoder):
@@ -57,6 +57,6 @@ def passes(folder: Path) -> list[str]:
     return (folder / "passes").read_text().split()
 
 
-def small_pieces(where: str, images: int) -> Iterator[Piece]:
+def small_pieces(where: str, count: int, *, modality: Modality = "image") -> Iterator[Piece]:
     stream.CHUNK = 2
-    return pieces(where, images)
+    return pieces(where, count, modality=modality)

@@ -83,7 +83,7 @@ class Method:
     @property
     def dense(self) -> bool:
         """Whether it can learn what each pixel shows."""
-        return self.held is None and not self.rounds
+        return self.held is None and not self.rounds and "image" in self.reads
 
     @property
     def rounds(self) -> bool:
