@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tutelage import pipeline
-from tutelage.errors import ModelError, RecipeError
+from tutelage.comparison.compare import compare
+from tutelage.comparison.grid import make_grid
+from tutelage.errors import DataError, ModelError, RecipeError
 from tutelage.recipe_reading import make_recipe
 
 SUBJECTS = {"food": ("soup", "bread", "cheese", "apples"), "weather": ("rain", "snow", "storm", "sunshine")}
@@ -97,3 +99,18 @@ def test_what_a_teacher_says_of_texts_is_stored_once_for_all_seeds(tables: Path,
         pipeline.cache(recipe(tables, "agnostic-text", seed=seed, **store), tmp_path / str(seed))
     reused = [json.loads(next((tmp_path / str(seed)).glob("*-targets/stage.json")).read_text()) for seed in (0, 1)]
     assert [stage["results"]["reused"] for stage in reused] == [False, True]
+
+
+def test_a_template_for_two_texts_is_refused_by_a_comparison_before_anything_is_trained(
+    tables: Path, tmp_path: Path
+) -> None:
+    common = recipe(tables, "scratch", text={"template": "{text} / {text_pair}"})
+    with pytest.raises(DataError, match="asks for two texts"):
+        compare(common, make_grid(common, methods=("scratch",), seeds=1, points=0), tmp_path)
+
+
+@pytest.mark.parametrize(("student", "rate"), [("text:tiny", 5e-4), ("timm:test_efficientnet", 2e-3)])
+def test_a_pretraining_on_labels_has_a_rate_that_suits_what_is_read(student: str, rate: float) -> None:
+    open_recipe = make_recipe({"data": {"labeled": "digits"}, "student": student, "method": "scratch"})
+    found = open_recipe.resolved(short_side=8, labels=20, transfer=100, classes=2)
+    assert found.pretrain.learning_rate == rate

@@ -56,13 +56,22 @@ def prepare(recipe: Recipe, *, curates: bool = False) -> PreparedData:
     if curates:
         check_gallery(recipe)
     data = prepare_data(recipe.data, seed=recipe.seed, task=recipe.task, modality=recipe.modality)
-    for samples in (data.labeled, data.validation, data.test, data.transfer):
-        recipe.text.check((samples and samples.texts) or ())
+    check_texts(recipe, data)
     if data.validation is None:
         check_folds(recipe, data.labeled, seed=recipe.seed)
     if curates:
         check_queries(recipe, data)
     return data
+
+
+def check_texts(recipe: Recipe, data: PreparedData) -> None:
+    """Check that the recipe's template fits the texts.
+
+    Raises:
+        TutelageError: It asks for two texts, and some samples have one.
+    """
+    for samples in (data.labeled, data.validation, data.test, data.transfer):
+        recipe.text.check((samples and samples.texts) or ())
 
 
 def settle(recipe: Recipe, data: PreparedData) -> Recipe:

@@ -188,7 +188,7 @@ class Recipe(Settings):
                 "pretraining_views": seen.pretraining_views,
                 "decoder": seen.decoder,
                 "adapt": self.adapt.resolved(labels, dense=dense, texts=texts),
-                "pretrain": self.pretrain.resolved(max(pretraining, 1)),
+                "pretrain": self.pretrain.resolved(max(pretraining, 1), texts=texts),
                 "distill": self.distill.resolved(
                     max(transfer, 1),
                     shapes=shapes,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.checks import check_folds, check_models, check_places, resolve
+from tutelage.checks import check_folds, check_models, check_places, check_texts, resolve
 from tutelage.comparison.forecast import method_cost, within
 from tutelage.comparison.grid import Grid, recipe_of
 from tutelage.comparison.speeds import Speeds, measure_speeds
@@ -75,6 +75,8 @@ class Layout:
         kind: dict[str, Any] = {"task": recipe.task, "modality": recipe.modality}
         read = {each.transfer: read_parts(each, **kind) for each in _different(data.values())}
         self._data = {name: read[settings.transfer] for name, settings in data.items()}
+        for parts in self._data.values():
+            check_texts(recipe, parts)
         first = self._any
         assert first.test is not None
         self.test = first.test

@@ -26,7 +26,7 @@ class PretrainSettings(Settings):
         epochs: Passes over that set; as many images as in distillation for a set of its size where not given.
         steps: Where epochs are not given, about so many optimizer steps, in whole epochs.
         batch_size: Images a step; a sixteenth of the set, 16 to 128, where not given.
-        learning_rate: Peak rate.
+        learning_rate: Peak rate; 2e-3 if not given, and 5e-4 for texts.
         label_smoothing: Of the loss.
         average: Decay of the weights' moving average, which the student keeps; 0 keeps the raw weights.
         snapshots: Shares of the training, in 0..1, after which a checkpoint is kept, for accuracy against compute.
@@ -35,16 +35,17 @@ class PretrainSettings(Settings):
     epochs: int | None = Field(default=None, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.9995, ge=0, lt=1)
     snapshots: tuple[Share, ...] = ()
 
-    def resolved(self, images: int) -> PretrainSettings:
-        """Fill in what suits a pretraining set of this size."""
+    def resolved(self, images: int, *, texts: bool = False) -> PretrainSettings:
+        """Fill in what suits a pretraining set of this size, of images or of texts."""
         batch_size = self.batch_size or pretraining_batch(images)
         epochs = self.epochs or pretraining_epochs(images, steps=self.steps, batch_size=batch_size)
-        return self.model_copy(update={"epochs": epochs, "batch_size": batch_size})
+        rate = self.learning_rate or (5e-4 if texts else 2e-3)
+        return self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "learning_rate": rate})
 
 
 def pretrain(job: Job, stages: Mapping[str, Stage]) -> Stage:
@@ -65,6 +66,7 @@ def _work(job: Job, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     assert samples is not None
     assert settings.epochs is not None
     assert settings.batch_size is not None
+    assert settings.learning_rate is not None
     cost = Cost()
     with measured(cost, job.world.device):
         loader = job.loader(samples, settings.batch_size)
